@@ -1,0 +1,12 @@
+//! Words and rules of the control plane: errors, identities, roles, users, sessions and settings.
+//!
+//! Nothing here does I/O, awaits, or knows HTTP beyond the status numbers of the error table.
+
+pub mod clock;
+pub mod error;
+pub mod identity;
+pub mod role;
+pub mod text;
+pub mod user;
+
+pub use error::{Category, Error, ErrorCode, Result};

@@ -1,0 +1,1 @@
+//! The front door: edge, endpoints of /api/v1, API reference.

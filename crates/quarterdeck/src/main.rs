@@ -1,0 +1,2 @@
+//! The quarterdeck program: command line, configuration, wiring, start and stop.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Rows, migrations, queries and sealed secrets on SQLite and PostgreSQL.

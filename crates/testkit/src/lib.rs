@@ -1,0 +1,1 @@
+//! Test callers and servers for the other crates.
