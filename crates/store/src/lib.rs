@@ -1,1 +1,201 @@
-//! Rows, migrations, queries and sealed secrets on SQLite and PostgreSQL.
+//! Rows, migrations, queries and sealed secrets: one code base for SQLite and PostgreSQL.
+//!
+//! Nothing outside this crate knows SQL. Times are stored as microseconds since 1970 UTC.
+
+mod migrate;
+mod postgres;
+mod signal;
+mod sql;
+mod sqlite;
+mod tx;
+
+pub mod api_key;
+pub mod login_attempt;
+pub mod refresh_token;
+pub mod session;
+pub mod user;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use quarterdeck_domain::{Error, Result};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
+
+pub use migrate::{Migration, latest_version};
+pub use signal::Signal;
+pub use sql::{failure, from_micros, micros};
+pub use tx::Tx;
+
+/// Which database to open.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// An embedded file, made when missing.
+    Sqlite {
+        /// The file; its folder must exist.
+        path: PathBuf,
+        /// Size the write-ahead log is cut back to, in bytes.
+        journal_size_limit: u64,
+    },
+    /// A server, shared by any number of copies of this program.
+    Postgres {
+        /// Address, credentials, TLS mode and session parameters.
+        options: Box<sqlx::postgres::PgConnectOptions>,
+        /// Connections kept open.
+        min_connections: u32,
+        /// Most connections.
+        max_connections: u32,
+        /// Longest wait for a free connection; after it a request is answered 503.
+        acquire_timeout: Duration,
+    },
+}
+
+/// An open database: a pool for reads, an ordered way in for writes, and news of what changed.
+#[derive(Clone)]
+pub struct Store {
+    reads: DatabaseConnection,
+    writes: Writes,
+    signals: Arc<signal::Signals>,
+}
+
+#[derive(Clone)]
+enum Writes {
+    Sqlite(sqlite::Writer),
+    Postgres(postgres::Writer),
+}
+
+impl Store {
+    /// Opens the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, is already served by another process (SQLite), or holds a
+    /// schema this program does not know. The cause is a sentence for the operator.
+    pub async fn open(database: Database) -> Result<Self> {
+        let store = Self::connect(database).await?;
+        if let Err(error) = migrate::up(&store).await {
+            store.close().await;
+            return Err(error);
+        }
+        if let Writes::Postgres(writer) = &store.writes {
+            writer.listen().await?;
+        }
+        Ok(store)
+    }
+
+    /// Opens the database as it is: no migration, no exclusive claim, no news from other copies.
+    /// For the command line next to a running server.
+    pub async fn attach(database: Database) -> Result<Self> {
+        match database {
+            Database::Sqlite { path, journal_size_limit } => {
+                Self::sqlite(sqlite::open(&path, journal_size_limit, sqlite::Claim::Shared).await?)
+            }
+            postgres => Self::connect(postgres).await,
+        }
+    }
+
+    async fn connect(database: Database) -> Result<Self> {
+        match database {
+            Database::Sqlite { path, journal_size_limit } => {
+                Self::sqlite(sqlite::open(&path, journal_size_limit, sqlite::Claim::Exclusive).await?)
+            }
+            Database::Postgres { options, min_connections, max_connections, acquire_timeout } => {
+                let signals = Arc::new(signal::Signals::default());
+                let (reads, writer) = postgres::open(
+                    *options,
+                    min_connections,
+                    max_connections,
+                    acquire_timeout,
+                    Arc::clone(&signals),
+                )
+                .await?;
+                Ok(Self { reads, writes: Writes::Postgres(writer), signals })
+            }
+        }
+    }
+
+    fn sqlite(opened: sqlite::Opened) -> Result<Self> {
+        let signals = Arc::new(signal::Signals::default());
+        let writer = sqlite::Writer::start(opened.writer, opened.lock, Arc::clone(&signals));
+        Ok(Self { reads: opened.readers, writes: Writes::Sqlite(writer), signals })
+    }
+
+    /// The connection pool for reads outside a transaction.
+    pub fn read(&self) -> &DatabaseConnection {
+        &self.reads
+    }
+
+    /// Runs one transaction: all of `job` or nothing of it, durable when this returns `Ok`.
+    ///
+    /// On SQLite, jobs of concurrent callers share one commit; on PostgreSQL each is its own
+    /// transaction. What the job announced with [`Tx::signal`] has reached every live copy of the
+    /// program when this returns. Dropping the future does not stop a job that has begun.
+    ///
+    /// # Errors
+    /// The job's own, after rolling back; 503/8001 when the queue is full or the database has no free
+    /// connection; 500/8002 for other failures of the database.
+    pub async fn write<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        match &self.writes {
+            Writes::Sqlite(writer) => writer.write(job).await,
+            Writes::Postgres(writer) => writer.write(job).await,
+        }
+    }
+
+    /// Calls `listener` for every signal, whichever copy of the program sent it, before the write that
+    /// caused it returns. Listeners must be quick and must not block.
+    pub fn on_signal(&self, listener: impl Fn(&Signal) + Send + Sync + 'static) {
+        self.signals.subscribe(Box::new(listener));
+    }
+
+    /// Whether caches kept up to date by signals may be trusted right now. `false` while the link that
+    /// carries other copies' signals is down; readers then ask the database.
+    pub fn signals_are_live(&self) -> bool {
+        match &self.writes {
+            Writes::Sqlite(_) => true,
+            Writes::Postgres(writer) => writer.lease_holds(),
+        }
+    }
+
+    /// Whether the database answers a trivial query.
+    pub async fn ping(&self) -> Result<()> {
+        self.reads.execute_unprepared("SELECT 1").await.map(drop).map_err(failure)
+    }
+
+    /// `sqlite` or `postgres`.
+    pub fn backend_name(&self) -> &'static str {
+        match self.writes {
+            Writes::Sqlite(_) => "sqlite",
+            Writes::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Migrations recorded in the database, oldest first; empty for a new one.
+    pub async fn applied_migrations(&self) -> Result<Vec<Migration>> {
+        migrate::applied(self.read()).await
+    }
+
+    /// Waits for writes under way, then closes every connection. Later calls fail; closing twice is
+    /// harmless.
+    pub async fn close(&self) {
+        match &self.writes {
+            Writes::Sqlite(writer) => writer.close().await,
+            Writes::Postgres(writer) => writer.close().await,
+        }
+        let _ = self.reads.close_by_ref().await;
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("backend", &self.backend_name()).finish_non_exhaustive()
+    }
+}
+
+/// The failure of a database that cannot be used at start, as a sentence for the operator.
+fn startup(sentence: impl std::fmt::Display) -> Error {
+    Error::new(quarterdeck_domain::ErrorCode::PersistenceError).caused_by(sentence)
+}

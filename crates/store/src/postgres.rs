@@ -1,0 +1,328 @@
+//! PostgreSQL: one pool, and signals between the copies of the program that share the database.
+//!
+//! A signal is sent with `NOTIFY` inside the writing transaction. The writer then waits until every
+//! other copy has acknowledged it, so that a revoked session is dead everywhere when the revocation
+//! returns. A copy that cannot acknowledge holds a *lease*: it trusts its caches only for [`LEASE`]
+//! after its own last heartbeat came back through the channel, and the writer never waits longer than
+//! that. PostgreSQL delivers notifications in commit order, so a returned heartbeat proves that every
+//! signal committed before it has arrived (Gray and Cheriton, "Leases", SOSP 1989).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use quarterdeck_domain::{Error, Result};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, SqlxPostgresConnector, TransactionTrait};
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::signal::Signals;
+use crate::sql::{execute, failure};
+use crate::{Signal, Tx, startup};
+
+const CHANNEL: &str = "quarterdeck";
+/// How long a copy trusts its caches after its last proof of hearing.
+const LEASE: Duration = Duration::from_secs(3);
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How often a waiting writer looks whether a copy it waits for has died.
+const RECHECK: Duration = Duration::from_millis(100);
+/// First half of the advisory lock every listening copy holds; the second half is its number.
+const COPIES: i32 = 0x5144;
+/// `NOTIFY` carries less than 8000 bytes.
+const MAX_PAYLOAD: usize = 7500;
+
+#[derive(Serialize, Deserialize)]
+enum Message {
+    /// Signals of one write, to be acknowledged.
+    News { from: i32, number: u64, signals: Vec<Signal> },
+    /// `by` has applied news `number` of `from`.
+    Heard { from: i32, number: u64, by: i32 },
+    /// `by` begins with empty caches, which is as good as having heard everything.
+    Joined { by: i32 },
+    /// A copy's proof to itself.
+    Beat { from: i32, number: u64 },
+}
+
+#[derive(Clone)]
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    pool: PgPool,
+    connection: DatabaseConnection,
+    signals: Arc<Signals>,
+    /// This copy's number among those that listen.
+    me: i32,
+    numbers: AtomicU64,
+    waiting: Mutex<HashMap<u64, HashSet<i32>>>,
+    heard: Notify,
+    beats: Mutex<HashMap<u64, Instant>>,
+    /// Milliseconds since `start` until which caches may be trusted.
+    lease_until: AtomicU64,
+    start: Instant,
+    listening: CancellationToken,
+}
+
+pub(crate) async fn open(
+    options: PgConnectOptions,
+    min_connections: u32,
+    max_connections: u32,
+    acquire_timeout: Duration,
+    signals: Arc<Signals>,
+) -> Result<(DatabaseConnection, Writer)> {
+    let server = format!("{}/{}", options.get_host(), options.get_database().unwrap_or_default());
+    let pool = PgPoolOptions::new()
+        .min_connections(min_connections)
+        .max_connections(max_connections)
+        .acquire_timeout(acquire_timeout)
+        .connect_with(options)
+        .await
+        .map_err(|e| {
+            startup(format_args!(
+                "cannot connect to PostgreSQL at {server} ({e}); check QUARTERDECK_DATABASE_URL and that the \
+                 server runs"
+            ))
+        })?;
+    let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
+    let me = i32::from_le_bytes(quarterdeck_domain::clock::random_bytes());
+    let shared = Shared {
+        pool,
+        connection: connection.clone(),
+        signals,
+        me,
+        numbers: AtomicU64::new(0),
+        waiting: Mutex::default(),
+        heard: Notify::new(),
+        beats: Mutex::default(),
+        lease_until: AtomicU64::new(0),
+        start: Instant::now(),
+        listening: CancellationToken::new(),
+    };
+    Ok((connection, Writer { shared: Arc::new(shared) }))
+}
+
+impl Writer {
+    pub(crate) async fn write<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        // A task of its own: a caller that goes away must not stop between commit and signal.
+        tokio::spawn(async move {
+            let tx = Tx::new(shared.connection.begin().await.map_err(failure)?);
+            let outcome = job(&tx).await;
+            let (transaction, signals) = tx.into_parts();
+            match outcome {
+                Ok(value) => shared.commit(transaction, signals).await.map(|()| value),
+                Err(error) => transaction.rollback().await.map_err(failure).and(Err(error)),
+            }
+        })
+        .await
+        .unwrap_or_else(|e| Err(Error::internal(format_args!("a database job panicked: {e}"))))
+    }
+
+    /// Joins the copies that share this database.
+    pub(crate) async fn listen(&self) -> Result<()> {
+        let listener = self.shared.connect_listener().await?;
+        tokio::spawn(Arc::clone(&self.shared).hear(listener));
+        tokio::spawn(Arc::clone(&self.shared).beat());
+        Ok(())
+    }
+
+    pub(crate) fn lease_holds(&self) -> bool {
+        let now = self.shared.start.elapsed().as_millis() as u64;
+        now < self.shared.lease_until.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn close(&self) {
+        self.shared.listening.cancel();
+        self.shared.pool.close().await;
+    }
+}
+
+impl Shared {
+    async fn commit(&self, transaction: DatabaseTransaction, signals: Vec<Signal>) -> Result<()> {
+        if signals.is_empty() {
+            return transaction.commit().await.map_err(failure);
+        }
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.waiting.lock().unwrap_or_else(|e| e.into_inner()).insert(number, HashSet::new());
+        let outcome = self.announce(transaction, number, signals).await;
+        self.waiting.lock().unwrap_or_else(|e| e.into_inner()).remove(&number);
+        outcome
+    }
+
+    async fn announce(
+        &self,
+        transaction: DatabaseTransaction,
+        number: u64,
+        signals: Vec<Signal>,
+    ) -> Result<()> {
+        let mut payload = encode(&Message::News { from: self.me, number, signals: signals.clone() });
+        if payload.len() > MAX_PAYLOAD {
+            payload = encode(&Message::News { from: self.me, number, signals: vec![Signal::Everything] });
+        }
+        execute(&transaction, "SELECT pg_notify($1, $2)", [CHANNEL.into(), payload.into()]).await?;
+        transaction.commit().await.map_err(failure)?;
+        self.signals.deliver(&signals);
+        self.wait_for_others(number).await;
+        Ok(())
+    }
+
+    async fn wait_for_others(&self, number: u64) {
+        let deadline = tokio::time::Instant::now() + LEASE;
+        loop {
+            let heard = self.heard.notified();
+            let Ok(others) = self.other_copies().await else {
+                // Without an answer nobody can be ruled out; every lease ends by the deadline.
+                tokio::time::sleep_until(deadline).await;
+                return;
+            };
+            let missing = {
+                let waiting = self.waiting.lock().unwrap_or_else(|e| e.into_inner());
+                let acknowledged = waiting.get(&number);
+                others.iter().any(|copy| acknowledged.is_none_or(|a| !a.contains(copy)))
+            };
+            if !missing || tokio::time::Instant::now() >= deadline {
+                return;
+            }
+            let _ = tokio::time::timeout(RECHECK, heard).await;
+        }
+    }
+
+    async fn other_copies(&self) -> sqlx::Result<Vec<i32>> {
+        sqlx::query_scalar(
+            "SELECT objid::bigint::bit(32)::int FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = $1 \
+             AND objsubid = 2 AND granted AND objid::bigint::bit(32)::int <> $2 \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
+        .bind(i64::from(COPIES))
+        .bind(self.me)
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// A connection that listens first, then is counted, then says so: from here on no signal is missed.
+    async fn connect_listener(&self) -> Result<PgListener> {
+        let failed = |e: sqlx::Error| startup(format_args!("cannot listen for other copies' changes ({e})"));
+        let mut listener = PgListener::connect_with(&self.pool).await.map_err(failed)?;
+        // On a lost connection the whole joining must be done again, not only the listening.
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await.map_err(failed)?;
+        sqlx::query("SELECT pg_advisory_lock_shared($1, $2)")
+            .bind(COPIES)
+            .bind(self.me)
+            .execute(&mut listener)
+            .await
+            .map_err(failed)?;
+        self.notify(&Message::Joined { by: self.me }).await.map_err(failed)?;
+        self.signals.deliver(&[Signal::Everything]);
+        self.beat_once().await.map_err(failed)?;
+        Ok(listener)
+    }
+
+    async fn notify(&self, message: &Message) -> sqlx::Result<()> {
+        sqlx::query("SELECT pg_notify($1, $2)")
+            .bind(CHANNEL)
+            .bind(encode(message))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    async fn hear(self: Arc<Self>, mut listener: PgListener) {
+        loop {
+            let received = tokio::select! {
+                () = self.listening.cancelled() => return,
+                received = listener.try_recv() => received,
+            };
+            match received {
+                Ok(Some(notification)) => {
+                    if let Ok(message) = serde_json::from_str(notification.payload()) {
+                        self.receive(message).await;
+                    }
+                }
+                Ok(None) | Err(_) => {
+                    self.lease_until.store(0, Ordering::Release);
+                    tracing::warn!(target: "persistence", "persistence.signals.disconnected");
+                    listener = loop {
+                        tokio::select! {
+                            () = self.listening.cancelled() => return,
+                            () = tokio::time::sleep(HEARTBEAT) => {}
+                        }
+                        if let Ok(listener) = self.connect_listener().await {
+                            tracing::info!(target: "persistence", "persistence.signals.connected");
+                            break listener;
+                        }
+                    };
+                }
+            }
+        }
+    }
+
+    async fn receive(&self, message: Message) {
+        match message {
+            Message::News { from, number, signals } if from != self.me => {
+                self.signals.deliver(&signals);
+                if let Err(error) = self.notify(&Message::Heard { from, number, by: self.me }).await {
+                    tracing::warn!(target: "persistence", error = %error, "persistence.signals.ack_failed");
+                }
+            }
+            Message::Heard { from, number, by } if from == self.me => {
+                if let Some(copies) = self.waiting.lock().unwrap_or_else(|e| e.into_inner()).get_mut(&number)
+                {
+                    copies.insert(by);
+                }
+                self.heard.notify_waiters();
+            }
+            Message::Joined { by } => {
+                for copies in self.waiting.lock().unwrap_or_else(|e| e.into_inner()).values_mut() {
+                    copies.insert(by);
+                }
+                self.heard.notify_waiters();
+            }
+            Message::Beat { from, number } if from == self.me => {
+                let sent = self.beats.lock().unwrap_or_else(|e| e.into_inner()).remove(&number);
+                if let Some(sent) = sent {
+                    let until = (sent + LEASE).saturating_duration_since(self.start).as_millis() as u64;
+                    self.lease_until.fetch_max(until, Ordering::AcqRel);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn beat(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(HEARTBEAT);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.listening.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            // A failure shows itself: the lease runs out.
+            let _ = self.beat_once().await;
+        }
+    }
+
+    async fn beat_once(&self) -> sqlx::Result<()> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut beats = self.beats.lock().unwrap_or_else(|e| e.into_inner());
+            beats.retain(|_, sent| sent.elapsed() < LEASE);
+            beats.insert(number, Instant::now());
+        }
+        self.notify(&Message::Beat { from: self.me, number }).await
+    }
+}
+
+fn encode(message: &Message) -> String {
+    serde_json::to_string(message).unwrap_or_default()
+}

@@ -1,0 +1,51 @@
+//! News of committed changes, for caches: delivered to this copy of the program by a call, to other
+//! copies by the database.
+
+use std::sync::RwLock;
+
+use serde::{Deserialize, Serialize};
+
+/// What changed. Carries names, never values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Signal {
+    /// Users or API keys: roles, passwords, deletions.
+    Identities,
+    /// One session ended before its time.
+    SessionRevoked {
+        /// The session id (`jti`).
+        session_id: String,
+        /// Microseconds since 1970 UTC after which the fact may be forgotten.
+        until: i64,
+    },
+    /// One setting.
+    Setting {
+        /// Its namespace.
+        namespace: String,
+        /// Its key.
+        key: String,
+    },
+    /// News may have been missed: drop what is cached.
+    Everything,
+}
+
+type Listener = Box<dyn Fn(&Signal) + Send + Sync>;
+
+#[derive(Default)]
+pub(crate) struct Signals {
+    listeners: RwLock<Vec<Listener>>,
+}
+
+impl Signals {
+    pub(crate) fn subscribe(&self, listener: Listener) {
+        self.listeners.write().unwrap_or_else(|e| e.into_inner()).push(listener);
+    }
+
+    pub(crate) fn deliver(&self, signals: &[Signal]) {
+        let listeners = self.listeners.read().unwrap_or_else(|e| e.into_inner());
+        for signal in signals {
+            for listener in listeners.iter() {
+                listener(signal);
+            }
+        }
+    }
+}

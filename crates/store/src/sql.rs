@@ -1,0 +1,98 @@
+//! What every query shares: statements with `$n` placeholders, rows, times and failures.
+
+use chrono::{DateTime, Utc};
+use quarterdeck_domain::{Error, ErrorCode, Result};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, RuntimeErr, Statement, Value};
+
+pub(crate) fn statement(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Statement {
+    Statement::from_sql_and_values(connection.get_database_backend(), sql, values)
+}
+
+/// All rows of a query.
+pub(crate) async fn all<R: FromQueryResult>(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Vec<R>> {
+    R::find_by_statement(statement(connection, sql, values)).all(connection).await.map_err(failure)
+}
+
+/// The first row of a query.
+pub(crate) async fn one<R: FromQueryResult>(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Option<R>> {
+    R::find_by_statement(statement(connection, sql, values)).one(connection).await.map_err(failure)
+}
+
+/// The first column of the first row, for counts and sums.
+pub(crate) async fn number(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<i64> {
+    let row = connection.query_one_raw(statement(connection, sql, values)).await.map_err(failure)?;
+    row.map_or(Ok(0), |row| row.try_get_by_index(0).map_err(failure))
+}
+
+/// Runs a statement; the number of rows it touched.
+pub(crate) async fn execute(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<u64> {
+    let done = connection.execute_raw(statement(connection, sql, values)).await.map_err(failure)?;
+    Ok(done.rows_affected())
+}
+
+/// A time as it is stored: microseconds since 1970 UTC.
+pub fn micros(time: DateTime<Utc>) -> i64 {
+    time.timestamp_micros()
+}
+
+/// A stored time; out of chrono's range reads as 1970.
+pub fn from_micros(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or_default()
+}
+
+/// Turns a driver's failure into the error clients see: 503/8001 without a free connection, 409 for a
+/// broken uniqueness or invariant, 500/8002 otherwise. SQL, hosts and paths go to the log only.
+pub fn failure(error: DbErr) -> Error {
+    if let DbErr::ConnectionAcquire(cause) = &error {
+        return Error::unavailable(format_args!("no database connection: {cause:?}"), 1);
+    }
+    let message = match &error {
+        DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e)) => {
+            e.as_database_error().map(|e| e.message().to_owned())
+        }
+        _ => None,
+    }
+    .unwrap_or_default();
+    let broken = |names: [&str; 2]| names.iter().any(|name| message.contains(name));
+    if broken(["users_one_ceo", "users.role"]) {
+        return Error::conflict("A CEO already exists");
+    }
+    if broken(["users_username", "users.username"]) {
+        return Error::conflict("Username already taken");
+    }
+    if broken(["users_last_ceo", "users_last_ceo"]) {
+        return Error::conflict("The only CEO cannot lose the role");
+    }
+    if broken(["users_last_owner", "users_last_owner"]) {
+        return Error::conflict("The last owner cannot lose the role");
+    }
+    if broken(["users_system", "users_system"]) {
+        return Error::conflict("The system user cannot be modified");
+    }
+    match error.sql_err() {
+        Some(sea_orm::SqlErr::UniqueConstraintViolation(_)) => {
+            Error::new(ErrorCode::DuplicateRecord).caused_by(error)
+        }
+        _ => Error::new(ErrorCode::PersistenceError).caused_by(error),
+    }
+}

@@ -1,0 +1,257 @@
+//! SQLite: a pool of readers and one writer that gives concurrent jobs one commit.
+
+use std::fs::File;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use quarterdeck_domain::{Error, Result};
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions,
+    TransactionTrait,
+};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::signal::Signals;
+use crate::sql::{failure, number};
+use crate::{Signal, Tx, startup};
+
+/// Jobs that may wait for the writer; more are refused with 503.
+const QUEUE: usize = 1024;
+/// Jobs that share one commit at most: bounds how long the first of them waits.
+const BATCH: usize = 128;
+const READERS: u32 = 4;
+/// How often a change by another process, such as the command line, is looked for.
+const FOREIGN_CHANGE_INTERVAL: Duration = Duration::from_millis(250);
+
+pub(crate) enum Claim {
+    /// The one server of this file.
+    Exclusive,
+    /// A short-lived visitor beside it.
+    Shared,
+}
+
+pub(crate) struct Opened {
+    pub(crate) readers: DatabaseConnection,
+    pub(crate) writer: DatabaseConnection,
+    pub(crate) lock: Option<File>,
+}
+
+pub(crate) async fn open(path: &Path, journal_size_limit: u64, claim: Claim) -> Result<Opened> {
+    let lock = match claim {
+        Claim::Exclusive => Some(claim_file(path)?),
+        Claim::Shared => None,
+    };
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        .pragma("journal_size_limit", journal_size_limit.to_string())
+        .optimize_on_close(false, None);
+    let unusable = |e: sqlx::Error| {
+        startup(format_args!(
+            "the database file {} cannot be used ({e}); check that it is an SQLite file and that its folder \
+             is writable, or name another with QUARTERDECK_DB_PATH",
+            path.display()
+        ))
+    };
+    // The writer comes first: it creates the file and switches it to write-ahead logging.
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options.clone())
+        .await
+        .map_err(unusable)?;
+    restrict(path);
+    let readers = SqlitePoolOptions::new()
+        .min_connections(1)
+        .max_connections(READERS)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options.read_only(true))
+        .await
+        .map_err(unusable)?;
+    Ok(Opened {
+        readers: SqlxSqliteConnector::from_sqlx_sqlite_pool(readers),
+        writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
+        lock,
+    })
+}
+
+/// The database holds password hashes and the signing secret: its owner alone may read it.
+fn restrict(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if let Err(e) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)) {
+            tracing::warn!(target: "persistence", error = %e, "persistence.permissions.failed");
+        }
+    }
+}
+
+/// SQLite has one writer process; the claim ends with the process, however it ends.
+fn claim_file(path: &Path) -> Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&name).map_err(|e| {
+        startup(format_args!(
+            "cannot write beside the database file {} ({e}); check the folder's permissions",
+            path.display()
+        ))
+    })?;
+    match fs4::FileExt::try_lock(&lock) {
+        Ok(()) => Ok(lock),
+        Err(_) => Err(startup(format_args!(
+            "another quarterdeck server is using {}; stop it, or give this one its own --data-dir",
+            path.display()
+        ))),
+    }
+}
+
+type Deliver = Box<dyn FnOnce(Result<()>) + Send>;
+type Job = Box<dyn FnOnce(DatabaseTransaction) -> BoxFuture<'static, (Vec<Signal>, Deliver)> + Send>;
+
+#[derive(Clone)]
+pub(crate) struct Writer {
+    jobs: mpsc::Sender<Job>,
+    task: Arc<Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>>,
+}
+
+impl Writer {
+    pub(crate) fn start(connection: DatabaseConnection, lock: Option<File>, signals: Arc<Signals>) -> Self {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(run(connection, queue, signals, stopped, lock));
+        Self { jobs, task: Arc::new(Mutex::new(Some((stop, task)))) }
+    }
+
+    pub(crate) async fn write<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |savepoint| {
+            Box::pin(async move {
+                let tx = Tx::new(savepoint);
+                let outcome = AssertUnwindSafe(job(&tx)).catch_unwind().await;
+                let (savepoint, signals) = tx.into_parts();
+                let outcome = match outcome {
+                    Ok(Ok(value)) => savepoint.commit().await.map(|()| value).map_err(failure),
+                    Ok(Err(error)) => savepoint.rollback().await.map_err(failure).and(Err(error)),
+                    Err(_) => {
+                        let rolled_back = savepoint.rollback().await.map_err(failure);
+                        rolled_back.and(Err(Error::internal("a database job panicked")))
+                    }
+                };
+                let signals = if outcome.is_ok() { signals } else { Vec::new() };
+                let deliver: Deliver = Box::new(move |committed| {
+                    let _ = answer.send(outcome.and_then(|value| committed.map(|()| value)));
+                });
+                (signals, deliver)
+            })
+        });
+        self.jobs.try_send(job).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => Error::unavailable("the database's write queue is full", 1),
+            mpsc::error::TrySendError::Closed(_) => Error::unavailable("the database is closed", 1),
+        })?;
+        answered.await.unwrap_or_else(|_| Err(Error::unavailable("the database is closed", 1)))
+    }
+
+    pub(crate) async fn close(&self) {
+        let task = self.task.lock().unwrap_or_else(|e| e.into_inner()).take();
+        if let Some((stop, task)) = task {
+            let _ = stop.send(());
+            let _ = task.await;
+        }
+    }
+}
+
+/// Works off the queue until told to stop, and then whatever is already queued.
+async fn run(
+    connection: DatabaseConnection,
+    mut queue: mpsc::Receiver<Job>,
+    signals: Arc<Signals>,
+    mut stopped: oneshot::Receiver<()>,
+    lock: Option<File>,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut tick = tokio::time::interval(FOREIGN_CHANGE_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut version = data_version(&connection).await;
+    loop {
+        tokio::select! {
+            biased;
+            received = queue.recv_many(&mut batch, BATCH) => {
+                if received == 0 {
+                    break;
+                }
+                commit(&connection, &mut batch, &signals).await;
+            }
+            // The server keeps a lock; a visitor has nothing cached to drop.
+            _ = tick.tick(), if lock.is_some() => {
+                let now = data_version(&connection).await;
+                if now != version {
+                    version = now;
+                    signals.deliver(&[Signal::Everything]);
+                }
+            }
+            _ = &mut stopped => queue.close(),
+        }
+        if queue.is_closed() && queue.is_empty() {
+            break;
+        }
+    }
+    let _ = connection.close().await;
+    drop(lock);
+}
+
+/// Changes whenever another connection than the writer has changed the file.
+async fn data_version(connection: &DatabaseConnection) -> i64 {
+    number(connection, "SELECT data_version FROM pragma_data_version", []).await.unwrap_or(-1)
+}
+
+async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Job>, signals: &Signals) {
+    let immediate = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let transaction = match connection.begin_with_options(immediate).await {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            // Dropping a job answers its caller 503; the cause is logged once for all.
+            tracing::error!(target: "persistence", error = %error, "persistence.write.failed");
+            batch.clear();
+            return;
+        }
+    };
+    let mut finished = Vec::with_capacity(batch.len());
+    let mut news = Vec::new();
+    for job in batch.drain(..) {
+        match transaction.begin().await {
+            Ok(savepoint) => {
+                let (signals, deliver) = job(savepoint).await;
+                news.extend(signals);
+                finished.push(deliver);
+            }
+            Err(error) => tracing::error!(target: "persistence", error = %error, "persistence.write.failed"),
+        }
+    }
+    let committed = transaction.commit().await.map_err(failure);
+    if committed.is_ok() {
+        signals.deliver(&news);
+    }
+    for deliver in finished {
+        deliver(committed.clone());
+    }
+}

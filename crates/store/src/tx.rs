@@ -1,0 +1,56 @@
+//! One transaction, whichever database it runs on.
+
+use std::ops::Deref;
+use std::sync::Mutex;
+
+use quarterdeck_domain::Result;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
+
+use crate::Signal;
+use crate::sql::{failure, statement};
+
+/// An open transaction; dereferences to the connection that queries take.
+pub struct Tx {
+    connection: DatabaseTransaction,
+    signals: Mutex<Vec<Signal>>,
+}
+
+impl Tx {
+    pub(crate) fn new(connection: DatabaseTransaction) -> Self {
+        Self { connection, signals: Mutex::default() }
+    }
+
+    /// Announces a change once this transaction has committed; a rolled-back one announces nothing.
+    pub fn signal(&self, signal: Signal) {
+        let mut signals = self.signals.lock().unwrap_or_else(|e| e.into_inner());
+        if !signals.contains(&signal) {
+            signals.push(signal);
+        }
+    }
+
+    /// Serialises all transactions that take the same name until this one ends. SQLite has one writer
+    /// and needs nothing.
+    pub async fn lock(&self, name: &str) -> Result<()> {
+        if self.connection.get_database_backend() == DbBackend::Postgres {
+            let statement = statement(
+                &self.connection,
+                "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+                [name.into()],
+            );
+            self.connection.query_one_raw(statement).await.map_err(failure)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn into_parts(self) -> (DatabaseTransaction, Vec<Signal>) {
+        (self.connection, self.signals.into_inner().unwrap_or_else(|e| e.into_inner()))
+    }
+}
+
+impl Deref for Tx {
+    type Target = DatabaseTransaction;
+
+    fn deref(&self) -> &DatabaseTransaction {
+        &self.connection
+    }
+}
