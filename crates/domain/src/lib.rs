@@ -6,6 +6,7 @@ pub mod clock;
 pub mod error;
 pub mod identity;
 pub mod role;
+pub mod setting;
 pub mod text;
 pub mod user;
 

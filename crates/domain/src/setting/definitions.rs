@@ -1,0 +1,219 @@
+//! The settings of this program. A declaration is the description, the handle's name and type, and the
+//! rules; nothing repeats it.
+
+use super::Definition;
+
+macro_rules! settings {
+    ($($description:literal $name:ident: $value:ty = $setting:expr;)+) => {
+        $(
+            #[doc = $description]
+            pub const $name: Setting<$value> = $setting.described($description);
+        )+
+        pub(super) const ALL: &[Definition] = &[$(*$name.definition()),+];
+    };
+}
+
+pub(super) fn all() -> impl Iterator<Item = Definition> {
+    [api::ALL, backup::ALL, observability::ALL, security::ALL].into_iter().flatten().copied()
+}
+
+/// The HTTP interface: server, transport, limits, sign-in.
+pub mod api {
+    use serde_json::Value;
+
+    use super::super::Namespace::Api;
+    use super::super::{Definition, Sensitive, Setting, shape};
+
+    settings! {
+        "Address the server listens on."
+        SERVER_HOST: String = Setting::text(Api, "server_host", Some("127.0.0.1"))
+            .group("server").read_only().file("api.server.host");
+
+        "Port the server listens on."
+        SERVER_PORT: i64 = Setting::int(Api, "server_port", "3001").within(1, 65_535)
+            .group("server").read_only().file("api.server.port");
+
+        "Path every endpoint begins with."
+        API_PREFIX: String = Setting::text(Api, "api_prefix", Some("/api/v1")).pattern("/[^ ?#]*[^ /?#]")
+            .group("server").advanced().read_only().file("api.api_prefix");
+
+        "File with the TLS certificate chain (PEM); empty for plain HTTP."
+        SSL_CERTFILE: String = Setting::text(Api, "ssl_certfile", None)
+            .group("tls").advanced().read_only().file("api.server.ssl_certfile");
+
+        "File with the private key of the TLS certificate (PEM)."
+        SSL_KEYFILE: Sensitive = Setting::secret(Api, "ssl_keyfile")
+            .group("tls").advanced().read_only().file("api.server.ssl_keyfile");
+
+        "File with the authorities that client certificates are verified against (PEM); empty for none."
+        SSL_CA_CERTS: String = Setting::text(Api, "ssl_ca_certs", None)
+            .group("tls").advanced().read_only().file("api.server.ssl_ca_certs");
+
+        "Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses or CIDR networks."
+        TRUSTED_PROXIES: Value = Setting::json(Api, "trusted_proxies", Some("[]")).shaped(shape::networks)
+            .group("server").advanced().read_only().file("api.server.trusted_proxies");
+
+        "Origins whose pages may call the API from a browser."
+        CORS_ALLOWED_ORIGINS: Value = Setting::json(Api, "cors_allowed_origins", Some("[]")).shaped(shape::origins)
+            .group("cors").read_only().file("api.cors.allowed_origins");
+
+        "Most requests without identity per client address and time unit."
+        RATE_LIMIT_UNAUTH_MAX_REQUESTS: i64 = Setting::int(Api, "rate_limit_unauth_max_requests", "20")
+            .within(1, 10_000).group("rate_limit").restart().file("api.rate_limit.unauth_max_requests");
+
+        "Most requests per user and time unit."
+        RATE_LIMIT_AUTH_MAX_REQUESTS: i64 = Setting::int(Api, "rate_limit_auth_max_requests", "6000")
+            .within(1, 100_000).group("rate_limit").restart().file("api.rate_limit.auth_max_requests");
+
+        "Time unit of the request limits."
+        RATE_LIMIT_TIME_UNIT: String =
+            Setting::word(Api, "rate_limit_time_unit", &["second", "minute", "hour", "day"], "minute")
+            .group("rate_limit").restart().file("api.rate_limit.time_unit");
+
+        "Paths that are never limited, compared exactly."
+        RATE_LIMIT_EXCLUDE_PATHS: Value =
+            Setting::json(Api, "rate_limit_exclude_paths", Some(r#"["/api/v1/health"]"#)).shaped(shape::paths)
+            .group("rate_limit").advanced().restart().file("api.rate_limit.exclude_paths");
+
+        "Requests per minute to an outside service whose connection names no limit of its own."
+        MAX_RPM_DEFAULT: i64 = Setting::int(Api, "max_rpm_default", "60").within(1, 100_000)
+            .group("rate_limit").advanced().restart().file("api.rate_limit.max_rpm_default");
+
+        "Smallest response body that is compressed, in bytes."
+        COMPRESSION_MINIMUM_SIZE_BYTES: i64 = Setting::int(Api, "compression_minimum_size_bytes", "1000")
+            .within(100, 10_000).group("transport").advanced().restart()
+            .file("api.server.compression_minimum_size_bytes");
+
+        "Largest request body, in bytes."
+        REQUEST_MAX_BODY_SIZE_BYTES: i64 = Setting::int(Api, "request_max_body_size_bytes", "52428800")
+            .within(1_000_000, 536_870_912).group("transport").advanced().restart()
+            .file("api.server.request_max_body_size_bytes");
+
+        "Regular expressions of paths that need no identity; null for the built-in set."
+        AUTH_EXCLUDE_PATHS: Value = Setting::json(Api, "auth_exclude_paths", None).shaped(shape::patterns)
+            .group("authentication").advanced().restart().file("api.auth.exclude_paths");
+
+        "Lifetime of a session token, in minutes."
+        JWT_EXPIRY_MINUTES: i64 = Setting::int(Api, "jwt_expiry_minutes", "1440").within(1, 10_080)
+            .group("authentication").file("api.auth.jwt_expiry_minutes");
+
+        "Shortest password accepted, in characters."
+        MIN_PASSWORD_LENGTH: i64 = Setting::int(Api, "min_password_length", "12").within(12, 128)
+            .group("authentication").file("api.auth.min_password_length");
+
+        "Whether first-run setup has been finished."
+        SETUP_COMPLETE: bool = Setting::switch(Api, "setup_complete", "false").group("setup").advanced();
+
+        "Time between two sweeps of expired WebSocket tickets, in seconds."
+        TICKET_CLEANUP_INTERVAL_SECONDS: f64 = Setting::float(Api, "ticket_cleanup_interval_seconds", "60.0")
+            .within(5.0, 3600.0).group("websocket").advanced();
+
+        "Most unused WebSocket tickets a user may hold."
+        WS_TICKET_MAX_PENDING_PER_USER: i64 = Setting::int(Api, "ws_ticket_max_pending_per_user", "5")
+            .within(1, 50).group("websocket").advanced();
+
+        "Whether single operations are rate limited."
+        PER_OP_RATE_LIMIT_ENABLED: bool = Setting::switch(Api, "per_op_rate_limit_enabled", "true")
+            .group("operation_limits").advanced().file("api.per_op_rate_limit.enabled");
+
+        "Rate limits of single operations: operation to [max_requests, window_seconds]; 0 switches one off."
+        PER_OP_RATE_LIMIT_OVERRIDES: Value = Setting::json(Api, "per_op_rate_limit_overrides", Some("{}"))
+            .shaped(shape::rate_limits).group("operation_limits").advanced()
+            .file("api.per_op_rate_limit.overrides");
+
+        "Whether simultaneous runs of single operations are capped."
+        PER_OP_CONCURRENCY_ENABLED: bool = Setting::switch(Api, "per_op_concurrency_enabled", "true")
+            .group("operation_limits").advanced().file("api.per_op_concurrency.enabled");
+
+        "Caps of simultaneous runs: operation to a whole number; 0 switches one off."
+        PER_OP_CONCURRENCY_OVERRIDES: Value = Setting::json(Api, "per_op_concurrency_overrides", Some("{}"))
+            .shaped(shape::caps).group("operation_limits").advanced()
+            .file("api.per_op_concurrency.overrides");
+
+        "Most lifecycle events one query reads."
+        MAX_LIFECYCLE_EVENTS_PER_QUERY: i64 = Setting::int(Api, "max_lifecycle_events_per_query", "10000")
+            .within(100, 1_000_000).group("queries").advanced();
+
+        "Most audit records one query reads."
+        MAX_AUDIT_RECORDS_PER_QUERY: i64 = Setting::int(Api, "max_audit_records_per_query", "10000")
+            .within(100, 1_000_000).group("queries").advanced();
+
+        "Most metric records one query reads."
+        MAX_METRICS_PER_QUERY: i64 = Setting::int(Api, "max_metrics_per_query", "10000")
+            .within(100, 1_000_000).group("queries").advanced();
+
+        "Most context keys of a meeting."
+        MAX_MEETING_CONTEXT_KEYS: i64 = Setting::int(Api, "max_meeting_context_keys", "20").within(5, 100)
+            .group("meetings").advanced().restart();
+    }
+}
+
+/// Backups.
+pub mod backup {
+    use super::super::Namespace::Backup;
+    use super::super::{Definition, Setting};
+
+    settings! {
+        "Who may delete and restore backups: those who write and the system user, or the CEO and the system user."
+        DESTRUCTIVE_ROLES: String =
+            Setting::word(Backup, "destructive_roles", &["system_or_write", "ceo_or_system"], "system_or_write")
+            .group("access").advanced().file("backup.destructive_roles");
+    }
+}
+
+/// Logs.
+pub mod observability {
+    use serde_json::Value;
+
+    use super::super::Namespace::Observability;
+    use super::super::{Definition, Setting, shape};
+
+    /// Levels of log events, the most talkative first.
+    pub const LEVELS: &[&str] = &["debug", "info", "warning", "error", "critical"];
+
+    settings! {
+        "Least level of the events that are logged."
+        ROOT_LOG_LEVEL: String = Setting::word(Observability, "root_log_level", LEVELS, "info")
+            .group("logging").file("observability.root_log_level");
+
+        "Levels of single loggers: logger name to level."
+        PER_LOGGER_LEVELS: Value = Setting::json(Observability, "per_logger_levels", Some("{}"))
+            .shaped(shape::levels).group("logging").advanced().file("observability.per_logger_levels");
+
+        "Whether events carry the ids of the request, task and agent they belong to."
+        ENABLE_CORRELATION: bool = Setting::switch(Observability, "enable_correlation", "true")
+            .group("logging").advanced().file("observability.enable_correlation");
+
+        "Changes to the built-in log sinks: sink identifier to the members that differ."
+        SINK_OVERRIDES: Value = Setting::json(Observability, "sink_overrides", Some("{}"))
+            .shaped(shape::object_of_objects).group("sinks").advanced().file("observability.sink_overrides");
+
+        "Further log sinks."
+        CUSTOM_SINKS: Value = Setting::json(Observability, "custom_sinks", Some("[]"))
+            .shaped(shape::list_of_objects).group("sinks").advanced().file("observability.custom_sinks");
+    }
+}
+
+/// The security policy that can be exported and imported.
+pub mod security {
+    use super::super::Namespace::Security;
+    use super::super::{Definition, Setting};
+
+    settings! {
+        "Failed sign-ins within the window after which an account is locked."
+        LOCKOUT_THRESHOLD: i64 = Setting::int(Security, "lockout_threshold", "10").within(1, 100)
+            .group("lockout").file("api.auth.lockout_threshold");
+
+        "Time in which failed sign-ins are counted, in minutes."
+        LOCKOUT_WINDOW_MINUTES: i64 = Setting::int(Security, "lockout_window_minutes", "15").within(1, 1440)
+            .group("lockout").file("api.auth.lockout_window_minutes");
+
+        "Time an account stays locked, in minutes."
+        LOCKOUT_DURATION_MINUTES: i64 = Setting::int(Security, "lockout_duration_minutes", "15").within(1, 1440)
+            .group("lockout").file("api.auth.lockout_duration_minutes");
+
+        "Most sessions a user may have at once; the oldest make way. 0 for no bound."
+        MAX_CONCURRENT_SESSIONS: i64 = Setting::int(Security, "max_concurrent_sessions", "5").within(0, 100)
+            .group("sessions").file("api.auth.max_concurrent_sessions");
+    }
+}

@@ -1,0 +1,170 @@
+//! Rules for the documents of `json` settings. Messages name the rule, never what was found.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use regex::Regex;
+use serde_json::Value;
+
+fn strings(value: &Value) -> Result<Vec<&str>, String> {
+    let list = value.as_array().map(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+    match list {
+        Some(Some(list)) if list.iter().all(|text| !text.trim().is_empty()) => Ok(list),
+        _ => Err("must be a list of non-blank strings".to_owned()),
+    }
+}
+
+pub(super) fn origins(value: &Value) -> Result<(), String> {
+    let fits = |origin: &&str| {
+        *origin == "*"
+            || ["http://", "https://"].iter().any(|scheme| {
+                origin.strip_prefix(scheme).is_some_and(|host| !host.is_empty() && !host.contains('/'))
+            })
+    };
+    if strings(value)?.iter().all(fits) {
+        Ok(())
+    } else {
+        Err("every origin must be scheme, host and optional port, or *".to_owned())
+    }
+}
+
+pub(super) fn networks(value: &Value) -> Result<(), String> {
+    let network = |text: &&str| {
+        let prefix = text.parse::<IpNet>().map(|net| net.prefix_len());
+        prefix.or_else(|_| text.parse::<IpAddr>().map(|_| 1)).ok()
+    };
+    match strings(value)?.iter().map(network).min() {
+        Some(None) => Err("every entry must be an IP address or a CIDR network".to_owned()),
+        Some(Some(0)) => Err("a network must not cover every address".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn paths(value: &Value) -> Result<(), String> {
+    if strings(value)?.iter().all(|path| path.starts_with('/')) {
+        Ok(())
+    } else {
+        Err("every path must begin with /".to_owned())
+    }
+}
+
+/// A list of regular expressions, or null for the built-in list.
+pub(super) fn patterns(value: &Value) -> Result<(), String> {
+    if value.is_null() || strings(value)?.iter().all(|pattern| Regex::new(pattern).is_ok()) {
+        Ok(())
+    } else {
+        Err("every entry must be a regular expression".to_owned())
+    }
+}
+
+fn by_operation(value: &Value, fits: fn(&Value) -> bool, rule: &str) -> Result<(), String> {
+    let Some(map) = value.as_object() else {
+        return Err("must be an object with operation names as keys".to_owned());
+    };
+    if map.keys().any(|name| name.is_empty() || name.trim() != name) {
+        return Err("an operation name must not be blank or surrounded by white space".to_owned());
+    }
+    if map.values().all(fits) { Ok(()) } else { Err(rule.to_owned()) }
+}
+
+/// Operation → `[most requests, window in seconds]`; 0 in either place switches the limit off.
+pub(super) fn rate_limits(value: &Value) -> Result<(), String> {
+    let fits = |limit: &Value| {
+        limit.as_array().is_some_and(|pair| pair.len() == 2 && pair.iter().all(|n| n.as_u64().is_some()))
+    };
+    by_operation(value, fits, "every limit must be [max_requests, window_seconds], two whole numbers from 0")
+}
+
+/// Operation → most at once; 0 switches the cap off.
+pub(super) fn caps(value: &Value) -> Result<(), String> {
+    by_operation(value, |cap| cap.as_u64().is_some(), "every cap must be a whole number from 0")
+}
+
+/// Logger → level.
+pub(super) fn levels(value: &Value) -> Result<(), String> {
+    let fits =
+        |level: &Value| level.as_str().is_some_and(|level| super::observability::LEVELS.contains(&level));
+    match value.as_object() {
+        Some(map) if map.keys().all(|logger| !logger.trim().is_empty()) && map.values().all(fits) => Ok(()),
+        _ => Err(format!(
+            "must be an object of logger names and levels, a level being one of {}",
+            super::observability::LEVELS.join(", ")
+        )),
+    }
+}
+
+pub(super) fn object_of_objects(value: &Value) -> Result<(), String> {
+    match value.as_object() {
+        Some(map) if map.values().all(Value::is_object) => Ok(()),
+        _ => Err("must be an object whose members are objects".to_owned()),
+    }
+}
+
+pub(super) fn list_of_objects(value: &Value) -> Result<(), String> {
+    match value.as_array() {
+        Some(list) if list.iter().all(Value::is_object) => Ok(()),
+        _ => Err("must be a list of objects".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rate_limit_override_is_two_whole_numbers_under_a_clean_name() {
+        for good in [json!({}), json!({"tasks.create": [1, 60]}), json!({"tasks.create": [0, 60]})] {
+            assert!(rate_limits(&good).is_ok(), "{good}");
+        }
+        for bad in [
+            json!(null),
+            json!([]),
+            json!({"tasks.create": [-1, 60]}),
+            json!({"tasks.create": [true, 60]}),
+            json!({"tasks.create": [1]}),
+            json!({"tasks.create": [1, 2, 3]}),
+            json!({"tasks.create": [1.0, 60]}),
+            json!({"tasks.create": null}),
+            json!({" tasks.create ": [1, 60]}),
+            json!({"": [1, 60]}),
+        ] {
+            assert!(rate_limits(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cap_is_a_whole_number() {
+        assert!(caps(&json!({"memory.fine_tune": 0})).is_ok());
+        for bad in [json!({"a": -1}), json!({"a": true}), json!({"a": 1.5}), json!({"a": "1"})] {
+            assert!(caps(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_network_never_covers_every_address() {
+        assert!(networks(&json!(["10.0.0.0/8", "::1", "192.168.1.7"])).is_ok());
+        assert!(networks(&json!([])).is_ok());
+        for bad in
+            [json!(["10.0.0.1", "0.0.0.0/0"]), json!(["::/0"]), json!(["nowhere"]), json!([1]), json!({})]
+        {
+            assert!(networks(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_hold_what_their_name_says() {
+        assert!(origins(&json!(["http://localhost:5173", "*"])).is_ok());
+        assert!(origins(&json!(["localhost"])).is_err() && origins(&json!(["http://a/b"])).is_err());
+        assert!(paths(&json!(["/api/v1/health"])).is_ok() && paths(&json!(["health"])).is_err());
+        assert!(patterns(&json!(null)).is_ok() && patterns(&json!(["^/docs"])).is_ok());
+        assert!(patterns(&json!(["("])).is_err() && patterns(&json!([" "])).is_err());
+        assert!(levels(&json!({"sqlx": "warning"})).is_ok() && levels(&json!({"sqlx": "loud"})).is_err());
+        assert!(
+            object_of_objects(&json!({"console": {}})).is_ok()
+                && object_of_objects(&json!({"a": 1})).is_err()
+        );
+        assert!(list_of_objects(&json!([{}])).is_ok() && list_of_objects(&json!([1])).is_err());
+    }
+}
