@@ -35,6 +35,7 @@ macro_rules! wire_enum {
         }
     };
 }
+pub(crate) use wire_enum;
 
 wire_enum! {
     /// What a person is in the company. The order is the order of seniority, juniors first.

@@ -12,7 +12,9 @@ mod tx;
 pub mod api_key;
 pub mod login_attempt;
 pub mod refresh_token;
+pub mod seal;
 pub mod session;
+pub mod setting;
 pub mod user;
 
 use std::path::PathBuf;

@@ -96,8 +96,7 @@ impl Keyring {
         let key = &self.keys[0];
         let nonce = random_bytes::<NONCE_BYTES>();
         let payload = Payload { msg: secret.expose_secret().as_bytes(), aad: record.as_bytes() };
-        let sealed =
-            key.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| SealError::TooLong)?;
+        let sealed = key.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| SealError::TooLong)?;
         let body = URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat());
         Ok(format!("{VERSION}.{}.{body}", key.id))
     }
@@ -197,7 +196,9 @@ mod tests {
     #[test]
     fn a_key_is_44_characters_of_url_safe_base64() {
         let standard = "//////////////////////////////////////////8=";
-        for bad in ["", "short", &key(1)[..43], standard, &format!("{},", key(1)), &format!("{0},{0}", key(1))] {
+        for bad in
+            ["", "short", &key(1)[..43], standard, &format!("{},", key(1)), &format!("{0},{0}", key(1))]
+        {
             let refusal = Keyring::parse(&bad.to_owned().into()).unwrap_err();
             assert!(refusal.starts_with("key "), "{refusal}");
             assert!(bad.len() < 8 || !refusal.contains(&bad[..8]), "the refusal repeats the key");

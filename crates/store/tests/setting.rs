@@ -1,0 +1,93 @@
+//! Rows of settings; each test takes a store, whichever database is behind it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use quarterdeck_store::setting::{self, Row};
+use quarterdeck_store::{Database, Store, Tx};
+
+async fn on_sqlite<F: Future<Output = ()>>(test: impl FnOnce(Store) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("quarterdeck.db");
+    let store = Store::open(Database::Sqlite { path, journal_size_limit: 1 << 20 }).await.unwrap();
+    test(store.clone()).await;
+    store.close().await;
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds) + TimeDelta::microseconds(7)
+}
+
+fn row(value: &str, seconds: i64) -> Row {
+    Row { namespace: "api".into(), key: "k".into(), value: value.into(), updated_at: at(seconds) }
+}
+
+async fn put(store: &Store, row: Row, expected: Option<DateTime<Utc>>) -> bool {
+    store
+        .write(move |tx: &Tx| Box::pin(async move { setting::put(&**tx, &row, expected).await }))
+        .await
+        .unwrap()
+}
+
+async fn remove(store: &Store, expected: DateTime<Utc>) -> bool {
+    store
+        .write(move |tx: &Tx| Box::pin(async move { setting::remove(&**tx, "api", "k", expected).await }))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_write_needs_the_version_it_expects() {
+    on_sqlite(|store| async move {
+        assert!(!put(&store, row("a", 1), Some(at(0))).await, "expects a row where none is");
+        assert!(put(&store, row("a", 1), None).await);
+        assert!(!put(&store, row("b", 2), None).await, "expects no row where one is");
+        assert!(!put(&store, row("b", 2), Some(at(0))).await, "expects an older version");
+        assert_eq!(setting::find(store.read(), "api", "k").await.unwrap(), Some(row("a", 1)));
+        assert!(put(&store, row("b", 2), Some(at(1))).await);
+        assert_eq!(setting::find(store.read(), "api", "k").await.unwrap(), Some(row("b", 2)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_removal_needs_the_version_it_expects() {
+    on_sqlite(|store| async move {
+        assert!(put(&store, row("a", 1), None).await);
+        assert!(!remove(&store, at(2)).await);
+        assert!(remove(&store, at(1)).await);
+        assert!(!remove(&store, at(1)).await, "nothing is left to remove");
+        assert_eq!(setting::all(store.read()).await.unwrap(), []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_many_racing_writers_of_one_version_exactly_one_wins() {
+    on_sqlite(|store| async move {
+        assert!(put(&store, row("first", 1), None).await);
+        let racers = (0..20).map(|i| put(&store, row(&format!("racer {i}"), 2), Some(at(1))));
+        let wins = futures_util::future::join_all(racers).await;
+        let winners: Vec<_> = wins.iter().enumerate().filter(|(_, won)| **won).map(|(i, _)| i).collect();
+        assert_eq!(winners.len(), 1);
+        let stored = setting::find(store.read(), "api", "k").await.unwrap().unwrap();
+        assert_eq!(stored.value, format!("racer {}", winners[0]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn exchanging_the_text_keeps_the_version_and_needs_the_old_text() {
+    on_sqlite(|store| async move {
+        assert!(put(&store, row("old", 1), None).await);
+        for (expected, done) in [("other", false), ("old", true), ("old", false)] {
+            let exchanged = store
+                .write(move |tx: &Tx| {
+                    Box::pin(async move { setting::exchange(&**tx, &row(expected, 1), "new").await })
+                })
+                .await
+                .unwrap();
+            assert_eq!(exchanged, done, "{expected}");
+        }
+        assert_eq!(setting::find(store.read(), "api", "k").await.unwrap(), Some(row("new", 1)));
+    })
+    .await;
+}
