@@ -1,1 +1,3 @@
 //! Identity: passwords, tokens, sessions, keys, tickets and lockout.
+
+pub mod config;

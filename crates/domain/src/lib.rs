@@ -3,6 +3,7 @@
 //! Nothing here does I/O, awaits, or knows HTTP beyond the status numbers of the error table.
 
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod identity;
 pub mod role;

@@ -1,1 +1,3 @@
 //! The front door: edge, endpoints of /api/v1, API reference.
+
+pub mod config;

@@ -10,6 +10,7 @@ mod sqlite;
 mod tx;
 
 pub mod api_key;
+pub mod config;
 pub mod login_attempt;
 pub mod refresh_token;
 pub mod seal;
