@@ -242,14 +242,13 @@ impl CorsConfig {
 fn is_origin(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let default_port = match scheme {
-        "http" => ":80",
-        "https" => ":443",
+        "http" => 80,
+        "https" => 443,
         _ => return false,
     };
-    !rest.ends_with(default_port)
-        && !rest.contains(['/', '@', '?', '#'])
+    !rest.contains(['/', '@', '?', '#'])
         && !text.bytes().any(|b| b.is_ascii_uppercase())
-        && text.parse::<Uri>().is_ok_and(|uri| names_host(&uri))
+        && text.parse::<Uri>().is_ok_and(|uri| names_host(&uri) && uri.port_u16() != Some(default_port))
 }
 
 /// Whether there is a host and, behind a colon, a port.

@@ -1,13 +1,17 @@
 //! Which database holds the rows, and how it is reached: the section `database`.
 
 use std::fmt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
+use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use quarterdeck_domain::config::{between, not_blank};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::{Host, Url};
+
+use crate::Database;
 
 /// The section `database`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -26,21 +30,20 @@ pub struct StoreConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SqliteConfig {
-    /// The file, relative to the data folder, or `:memory:`.
+    /// The file, relative to the data folder.
     pub path: String,
-    /// Whether to use the write-ahead log.
-    pub wal_mode: bool,
-    /// Size the log is cut back to after a checkpoint, bytes.
+    /// Size the write-ahead log is cut back to after a checkpoint, bytes.
     pub journal_size_limit: u64,
 }
 
 impl Default for SqliteConfig {
     fn default() -> Self {
-        Self { path: "quarterdeck.db".to_owned(), wal_mode: true, journal_size_limit: 67_108_864 }
+        Self { path: "quarterdeck.db".to_owned(), journal_size_limit: 67_108_864 }
     }
 }
 
-/// How much TLS a PostgreSQL connection demands; libpq's words.
+/// How much TLS a PostgreSQL connection demands; libpq's words. The authorities that `verify-ca` and
+/// `verify-full` trust besides the system's come from libpq's `PGSSLROOTCERT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the words are libpq's")]
@@ -51,6 +54,19 @@ pub enum SslMode {
     Require,
     VerifyCa,
     VerifyFull,
+}
+
+impl From<SslMode> for PgSslMode {
+    fn from(mode: SslMode) -> Self {
+        match mode {
+            SslMode::Disable => Self::Disable,
+            SslMode::Allow => Self::Allow,
+            SslMode::Prefer => Self::Prefer,
+            SslMode::Require => Self::Require,
+            SslMode::VerifyCa => Self::VerifyCa,
+            SslMode::VerifyFull => Self::VerifyFull,
+        }
+    }
 }
 
 /// The section `database.postgres`.
@@ -67,7 +83,7 @@ pub struct PostgresConfig {
     pub pool_timeout_seconds: u32,
     /// Longest run of a statement, milliseconds; 0 = no end.
     pub statement_timeout_ms: u32,
-    /// Longest wait for a new connection, seconds.
+    /// Longest wait for the first connection, seconds.
     pub connect_timeout_seconds: u32,
     /// Name shown in `pg_stat_activity`.
     pub application_name: String,
@@ -87,39 +103,32 @@ impl Default for PostgresConfig {
     }
 }
 
-/// The database that a configuration names. Shown without user and password.
-#[derive(Clone, Debug)]
-pub enum Database {
-    /// SQLite in this process's memory; gone when the process ends.
-    Memory,
-    /// A SQLite file; absolute when the data folder is.
-    File(PathBuf),
-    /// A PostgreSQL server.
-    Postgres(PostgresAddress),
-}
-
 /// A PostgreSQL URL, taken apart and percent-decoded.
-#[derive(Clone, Debug)]
-pub struct PostgresAddress {
-    /// Name or address, IPv6 without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Role to connect as.
-    pub user: String,
-    /// Its password, when the URL has one.
-    pub password: Option<SecretString>,
-    /// Database name.
-    pub database: String,
+struct PostgresAddress {
+    host: String,
+    port: u16,
+    user: String,
+    password: Option<SecretString>,
+    database: String,
 }
 
+/// For people and logs: where the rows are, without user and password.
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Memory => f.write_str("SQLite in memory"),
-            Self::File(path) => write!(f, "SQLite {}", path.display()),
-            Self::Postgres(at) => write!(f, "PostgreSQL {} on {}:{}", at.database, at.host, at.port),
+            Self::Sqlite { path, .. } => write!(f, "SQLite {}", path.display()),
+            Self::Postgres { options, .. } => {
+                let database = options.get_database().unwrap_or_default();
+                write!(f, "PostgreSQL {database} on {}:{}", options.get_host(), options.get_port())
+            }
         }
+    }
+}
+
+/// The driver's options show their password; this does not.
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Database({self})")
     }
 }
 
@@ -129,11 +138,32 @@ impl StoreConfig {
     /// # Errors
     /// A sentence with the dotted field and the broken rule, without any part of the URL.
     pub fn database(&self, data_dir: &Path) -> Result<Database, String> {
-        match &self.url {
-            Some(url) => PostgresAddress::parse(url.expose_secret()).map(Database::Postgres),
-            None if self.sqlite.path == ":memory:" => Ok(Database::Memory),
-            None => Ok(Database::File(data_dir.join(&self.sqlite.path))),
+        let Some(url) = &self.url else {
+            return Ok(Database::Sqlite {
+                path: data_dir.join(&self.sqlite.path),
+                journal_size_limit: self.sqlite.journal_size_limit,
+            });
+        };
+        let at = PostgresAddress::parse(url.expose_secret())?;
+        let postgres = &self.postgres;
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .host(&at.host)
+            .port(at.port)
+            .username(&at.user)
+            .database(&at.database)
+            .ssl_mode(postgres.ssl_mode.into())
+            .application_name(&postgres.application_name)
+            .options([("statement_timeout", postgres.statement_timeout_ms)]);
+        if let Some(password) = &at.password {
+            options = options.password(password.expose_secret());
         }
+        Ok(Database::Postgres {
+            options: Box::new(options),
+            min_connections: postgres.pool_min_size,
+            max_connections: postgres.pool_max_size,
+            acquire_timeout: Duration::from_secs(postgres.pool_timeout_seconds.into()),
+            connect_timeout: Duration::from_secs(postgres.connect_timeout_seconds.into()),
+        })
     }
 
     /// Checks every bound and rule.
@@ -142,6 +172,9 @@ impl StoreConfig {
     /// A sentence with the dotted field and the broken rule.
     pub fn validate(&self) -> Result<(), String> {
         not_blank("database.sqlite.path", &self.sqlite.path)?;
+        if self.sqlite.path.starts_with([':', '?']) || self.sqlite.path.starts_with("file:") {
+            return Err("database.sqlite.path must be the path of a file".to_owned());
+        }
         if Path::new(&self.sqlite.path).components().any(|c| c == Component::ParentDir) {
             return Err("database.sqlite.path must not contain ..".to_owned());
         }
@@ -240,7 +273,7 @@ mod tests {
             serde_json::to_value(StoreConfig::default()).unwrap(),
             serde_json::json!({
                 "url": null,
-                "sqlite": {"path": "quarterdeck.db", "wal_mode": true, "journal_size_limit": 67_108_864},
+                "sqlite": {"path": "quarterdeck.db", "journal_size_limit": 67_108_864},
                 "postgres": {
                     "ssl_mode": "require", "pool_min_size": 1, "pool_max_size": 10,
                     "pool_timeout_seconds": 30, "statement_timeout_ms": 30_000,
@@ -288,7 +321,6 @@ mod tests {
         };
         assert_eq!(open("quarterdeck.db"), "SQLite /data/quarterdeck.db");
         assert_eq!(open("/elsewhere/q.db"), "SQLite /elsewhere/q.db");
-        assert_eq!(open(":memory:"), "SQLite in memory");
     }
 
     #[test]
@@ -298,7 +330,9 @@ mod tests {
             assert_eq!(refusal, "database.sqlite.path must not contain ..", "{path}");
         }
         assert_eq!(with(|c| c.sqlite.path = "a..b.db".to_owned()), Ok(()));
-        assert!(with(|c| c.sqlite.path = " ".to_owned()).is_err());
+        for path in ["", " ", ":memory:", "file:q.db"] {
+            assert!(with(|c| c.sqlite.path = path.to_owned()).is_err(), "{path}");
+        }
     }
 
     #[test]
@@ -307,12 +341,28 @@ mod tests {
             url: Some("postgresql://ada:p%40ss%2Fword@db.example:6432/quarter%64eck".into()),
             ..StoreConfig::default()
         };
-        let Database::Postgres(at) = config.database(Path::new("/data")).unwrap() else {
-            panic!("a file was opened")
-        };
+        let at = url(config.url.as_ref().unwrap().expose_secret()).unwrap();
         assert_eq!((at.host.as_str(), at.port), ("db.example", 6432));
         assert_eq!((at.user.as_str(), at.database.as_str()), ("ada", "quarterdeck"));
         assert_eq!(at.password.unwrap().expose_secret(), "p@ss/word");
+        let database = config.database(Path::new("/data")).unwrap();
+        assert_eq!(database.to_string(), "PostgreSQL quarterdeck on db.example:6432");
+        let Database::Postgres {
+            options,
+            min_connections,
+            max_connections,
+            acquire_timeout,
+            connect_timeout,
+        } = database
+        else {
+            panic!("a file was opened")
+        };
+        assert_eq!(options.get_username(), "ada");
+        assert!(matches!(options.get_ssl_mode(), PgSslMode::Require));
+        assert_eq!(options.get_application_name(), Some("quarterdeck"));
+        assert_eq!(options.get_options(), Some("-c statement_timeout=30000"));
+        assert_eq!((min_connections, max_connections), (1, 10));
+        assert_eq!((acquire_timeout.as_secs(), connect_timeout.as_secs()), (30, 10));
         let short = url("postgres://ada@[::1]/q").unwrap();
         assert_eq!((short.host.as_str(), short.port), ("::1", 5432));
         assert!(short.password.is_none());
@@ -338,7 +388,7 @@ mod tests {
             "postgresql://canary:canary@h%09/d",
             "postgresql://canary:canary@h\n/d",
         ] {
-            let refusal = url(text).map(|at| format!("{at:?}")).unwrap_err();
+            let refusal = url(text).map(|at| at.host).unwrap_err();
             assert!(refusal.starts_with("database.url ") && !refusal.contains("canary"), "{text}: {refusal}");
         }
     }
@@ -352,9 +402,8 @@ mod tests {
         let database = config.database(Path::new("")).unwrap();
         let json = serde_json::to_string(&config).unwrap();
         assert!(json.contains("postgresql://********@host:5432/name"), "{json}");
-        for shown in [json, database.to_string(), format!("{config:?}")] {
+        for shown in [json, database.to_string(), format!("{config:?}"), format!("{database:?}")] {
             assert!(!shown.contains("canary"), "{shown}");
         }
-        assert!(!format!("{database:?}").contains("canary-word"));
     }
 }

@@ -31,8 +31,8 @@ pub use signal::Signal;
 pub use sql::{failure, from_micros, micros};
 pub use tx::Tx;
 
-/// Which database to open.
-#[derive(Clone, Debug)]
+/// Which database to open; see [`config::StoreConfig::database`].
+#[derive(Clone)]
 pub enum Database {
     /// An embedded file, made when missing.
     Sqlite {
@@ -51,6 +51,8 @@ pub enum Database {
         max_connections: u32,
         /// Longest wait for a free connection; after it a request is answered 503.
         acquire_timeout: Duration,
+        /// Longest wait for the first connection.
+        connect_timeout: Duration,
     },
 }
 
@@ -102,13 +104,20 @@ impl Store {
             Database::Sqlite { path, journal_size_limit } => {
                 Self::sqlite(sqlite::open(&path, journal_size_limit, sqlite::Claim::Exclusive).await?)
             }
-            Database::Postgres { options, min_connections, max_connections, acquire_timeout } => {
+            Database::Postgres {
+                options,
+                min_connections,
+                max_connections,
+                acquire_timeout,
+                connect_timeout,
+            } => {
                 let signals = Arc::new(signal::Signals::default());
                 let (reads, writer) = postgres::open(
                     *options,
                     min_connections,
                     max_connections,
                     acquire_timeout,
+                    connect_timeout,
                     Arc::clone(&signals),
                 )
                 .await?;

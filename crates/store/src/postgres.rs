@@ -74,6 +74,7 @@ pub(crate) async fn open(
     min_connections: u32,
     max_connections: u32,
     acquire_timeout: Duration,
+    connect_timeout: Duration,
     signals: Arc<Signals>,
 ) -> Result<(DatabaseConnection, Writer)> {
     let server = format!("{}/{}", options.get_host(), options.get_database().unwrap_or_default());
@@ -81,8 +82,10 @@ pub(crate) async fn open(
         .min_connections(min_connections)
         .max_connections(max_connections)
         .acquire_timeout(acquire_timeout)
-        .connect_with(options)
+        .connect_with(options);
+    let pool = tokio::time::timeout(connect_timeout, pool)
         .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
         .map_err(|e| {
             startup(format_args!(
                 "cannot connect to PostgreSQL at {server} ({e}); check QUARTERDECK_DATABASE_URL and that the \

@@ -144,8 +144,7 @@ fn an_origin_is_written_as_browsers_send_it() {
     for good in
         ["http://localhost:5173", "https://deck.example", "http://[::1]:8080", "http://127.0.0.1:8080"]
     {
-        let accepted = resolved(|c| c.cors.allowed_origins = vec![good.to_owned()]).is_ok();
-        assert_eq!(accepted, good != "http://[::1]:8080", "{good}");
+        assert!(resolved(|c| c.cors.allowed_origins = vec![good.to_owned()]).is_ok(), "{good}");
     }
     for bad in [
         "",
