@@ -8,6 +8,7 @@ pub mod error;
 pub mod identity;
 pub mod role;
 pub mod setting;
+pub mod sink;
 pub mod text;
 pub mod user;
 
