@@ -1,3 +1,4 @@
 //! The front door: edge, endpoints of /api/v1, API reference.
 
 pub mod config;
+pub mod pages;

@@ -1,0 +1,142 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { openPage, startBrowser, startServer } from "./harness.mjs";
+
+const ACCOUNT = { username: "ada", password: "a long enough passphrase" };
+
+let server;
+let browser;
+
+before(async () => {
+  [server, browser] = await Promise.all([startServer(), startBrowser()]);
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+/** Opens `path`, hands the page to `steps` and always closes it. */
+async function visit(path, steps, options) {
+  const opened = await openPage(browser, server.origin, options);
+  try {
+    await opened.page.goto(server.origin + path);
+    await steps(opened.page, opened.complaints);
+  } finally {
+    await opened.close();
+  }
+}
+
+/** An input of the form that is shown; the others wait hidden. */
+const input = (page, label) => page.locator("form:visible").getByLabel(label);
+
+async function fill(page, { username, password }) {
+  await input(page, "Username").fill(username);
+  await input(page, "Password").fill(password);
+}
+
+const heading = (page, name) => page.getByRole("heading", { name, exact: true });
+
+// The first account is made once per server, so these steps are one story.
+test("the first account is made, signed out and signed in again through the welcome page", async (t) => {
+  await visit("/", async (page, complaints) => {
+    await t.test("the page says that the server is healthy and in which version", async () => {
+      await page
+        .getByRole("status")
+        .getByText(/^Healthy · version \d/)
+        .waitFor();
+    });
+
+    await t.test("nothing is sent while a field is empty", async () => {
+      await heading(page, "Create the first account").waitFor();
+      await page.getByRole("button", { name: "Create account" }).click();
+      assert.equal(await page.getByText("Please fill this in.").count(), 2);
+      assert.equal(await input(page, "Username").getAttribute("aria-invalid"), "true");
+      assert.deepEqual(complaints, []);
+    });
+
+    await t.test("too short a password is refused next to its field", async () => {
+      await fill(page, { ...ACCOUNT, password: "short" });
+      await page.getByRole("button", { name: "Create account" }).click();
+      await page.locator("#setup-password-error").waitFor();
+      assert.equal(await page.locator("#setup-username-error").count(), 0);
+    });
+
+    await t.test("the account is made with the keyboard alone and is signed in", async () => {
+      complaints.length = 0; // The browser logs each refused request; from here on there are none.
+      await input(page, "Password").fill(ACCOUNT.password);
+      await page.keyboard.press("Enter");
+      await heading(page, ACCOUNT.username).waitFor();
+      assert.equal(await page.locator("#who-role").textContent(), "ceo");
+      assert.equal(await page.locator("#who-org-roles").textContent(), "owner");
+    });
+
+    await t.test("the session outlives a reload", async () => {
+      await page.reload();
+      await heading(page, ACCOUNT.username).waitFor();
+    });
+
+    await t.test("signing out ends the session, also after a reload", async () => {
+      await page.getByRole("button", { name: "Sign out" }).click();
+      await heading(page, "Sign in").waitFor();
+      await page.reload();
+      await heading(page, "Sign in").waitFor();
+      const cookies = await page.context().cookies();
+      assert.deepEqual(cookies, []);
+    });
+
+    await t.test("all of this made no complaint and asked no other origin", () => {
+      assert.deepEqual(complaints, []);
+    });
+
+    await t.test("a wrong password is refused with a reason and no session", async () => {
+      await fill(page, { ...ACCOUNT, password: "not the passphrase" });
+      await page.getByRole("button", { name: "Sign in" }).click();
+      const alert = page.getByRole("alert");
+      await alert.waitFor();
+      assert.match(await alert.textContent(), /invalid/i);
+      assert.deepEqual(await page.context().cookies(), []);
+    });
+
+    await t.test("the right password signs in", async () => {
+      await fill(page, ACCOUNT);
+      await page.getByRole("button", { name: "Sign in" }).click();
+      await heading(page, ACCOUNT.username).waitFor();
+    });
+  });
+});
+
+test("the API reference shows the server's operations, in silence and from this origin alone", async () => {
+  await visit("/docs/api", async (page, complaints) => {
+    const document = await (await page.request.get(`${server.origin}/docs/openapi.json`)).json();
+    const login = document.paths["/api/v1/auth/login"].post;
+    await page.getByRole("heading", { name: document.info.title }).waitFor();
+    await page.getByRole("heading", { name: login.summary }).first().waitFor();
+    await page.getByText("/api/v1/auth/login").first().waitFor();
+    await page.waitForLoadState("networkidle");
+    assert.deepEqual(complaints, []);
+  });
+});
+
+test("the links of the welcome page lead somewhere", async () => {
+  await visit("/", async (page) => {
+    const links = await page
+      .getByRole("navigation")
+      .getByRole("link")
+      .evaluateAll((all) => all.map((link) => link.href));
+    assert.equal(links.length, 3);
+    for (const link of links) assert.equal((await page.request.get(link)).status(), 200, link);
+  });
+});
+
+test("the welcome page fits a narrow screen", async () => {
+  await visit(
+    "/",
+    async (page) => {
+      await heading(page, "Sign in").waitFor();
+      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+      assert.ok(overflow <= 0, `${overflow} pixels too wide`);
+    },
+    { viewport: { width: 320, height: 640 } },
+  );
+});

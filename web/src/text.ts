@@ -1,0 +1,18 @@
+/** How long something has been so, in the largest unit that fits. */
+export function duration(seconds: number): string {
+  const units = [
+    ["day", 86_400],
+    ["hour", 3_600],
+    ["minute", 60],
+  ] as const;
+  for (const [unit, size] of units) {
+    const count = Math.floor(seconds / size);
+    if (count > 0) return `${count} ${unit}${count === 1 ? "" : "s"}`;
+  }
+  return "moments";
+}
+
+/** `department_admin` → `department admin`. */
+export function words(identifier: string): string {
+  return identifier.replaceAll("_", " ");
+}
