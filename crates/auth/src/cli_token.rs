@@ -1,51 +1,19 @@
 //! Tokens the command line speaks to a running server with.
 
 use chrono::{DateTime, Utc};
-use jsonwebtoken::{EncodingKey, Header};
-use quarterdeck_domain::user::{CLI_AUDIENCE, CLI_ISSUER, CLI_TOKEN_SECONDS, SYSTEM_USER};
 use quarterdeck_domain::{Error, Result};
-use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
-use uuid::Uuid;
+use secrecy::SecretString;
 
-use crate::config::{JwtAlgorithm, MIN_SECRET_CHARS};
-
-#[derive(Serialize)]
-struct Claims {
-    sub: &'static str,
-    iss: &'static str,
-    aud: &'static str,
-    jti: String,
-    iat: i64,
-    exp: i64,
-}
+use crate::config::JwtAlgorithm;
+use crate::{JwtSecret, Signer};
 
 /// Mints a token of the system user: good for one minute, with an id of its own.
 ///
 /// # Errors
-/// 422/2000 when the secret is too short to sign with; 500/8000 when signing fails.
+/// 422/2000 when the secret is too short to sign with.
 pub fn mint_cli_token(secret: &SecretString, algorithm: JwtAlgorithm, now: DateTime<Utc>) -> Result<String> {
-    let secret = secret.expose_secret();
-    if secret.chars().count() < MIN_SECRET_CHARS {
-        return Err(Error::rule(format!(
-            "The signing secret must have at least {MIN_SECRET_CHARS} characters"
-        )));
-    }
-    let iat = now.timestamp();
-    let claims = Claims {
-        sub: SYSTEM_USER,
-        iss: CLI_ISSUER,
-        aud: CLI_AUDIENCE,
-        jti: Uuid::new_v4().simple().to_string(),
-        iat,
-        exp: iat + CLI_TOKEN_SECONDS,
-    };
-    jsonwebtoken::encode(
-        &Header::new(algorithm.into()),
-        &claims,
-        &EncodingKey::from_secret(secret.as_bytes()),
-    )
-    .map_err(Error::internal)
+    let secret = JwtSecret::new(secret.clone()).map_err(Error::rule)?;
+    Ok(Signer::new(&secret, algorithm).mint_for_cli(now))
 }
 
 #[cfg(test)]

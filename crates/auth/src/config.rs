@@ -23,16 +23,6 @@ pub enum JwtAlgorithm {
     HS512,
 }
 
-impl From<JwtAlgorithm> for jsonwebtoken::Algorithm {
-    fn from(algorithm: JwtAlgorithm) -> Self {
-        match algorithm {
-            JwtAlgorithm::HS256 => Self::HS256,
-            JwtAlgorithm::HS384 => Self::HS384,
-            JwtAlgorithm::HS512 => Self::HS512,
-        }
-    }
-}
-
 /// `SameSite` attribute of the cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,4 +1,149 @@
-//! Identity: passwords, tokens, sessions, keys, tickets and lockout.
+//! Identity: who calls, how that is proved, and how accounts, sessions, keys and tickets live and die.
+//!
+//! [`Auth`] is the one handle. It knows no HTTP: the front door hands it the cookie, the bearer token
+//! and the client's address, and gets an [`Identity`](quarterdeck_domain::identity::Identity) or an
+//! error of the table back.
+
+mod api_keys;
+mod hot;
+mod identify;
+mod jwt;
+mod lockout;
+mod login;
+mod password;
+mod password_change;
+mod refresh;
+mod secret;
+mod sessions;
+mod system_user;
+mod tickets;
+mod upkeep;
+mod users;
 
 pub mod cli_token;
 pub mod config;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use quarterdeck_domain::clock::SharedClock;
+use quarterdeck_domain::{Error, Result};
+use quarterdeck_store::{Signal, Store};
+
+pub use api_keys::{IssuedKey, NewKey};
+pub use config::AuthConfig;
+pub use identify::Credentials;
+pub use jwt::{Claims, Signer};
+pub use login::{Client, Issued};
+pub use password::{HashCost, Password};
+pub use secret::{JwtSecret, resolve_secret, stored_secret};
+pub use sessions::Scope;
+pub use tickets::IssuedTicket;
+
+use hot::Hot;
+use password::Hasher;
+use tickets::Tickets;
+
+/// Bounds of a name or password in the API, in characters.
+pub const MAX_NAME: usize = 128;
+
+/// Identity as a service. Shared as `Arc<Auth>`.
+pub struct Auth {
+    config: AuthConfig,
+    store: Store,
+    clock: SharedClock,
+    secret: JwtSecret,
+    signer: Signer,
+    hasher: Hasher,
+    hot: Arc<Hot>,
+    tickets: Arc<Tickets>,
+    live: Live,
+}
+
+/// What an operator may change while the server runs.
+struct Live {
+    jwt_expiry_minutes: AtomicU32,
+    min_password_length: AtomicU32,
+}
+
+impl Auth {
+    /// Wires identity to a store. `secret` comes from [`resolve_secret`]; `cost` is
+    /// [`HashCost::PRODUCTION`] outside tests.
+    ///
+    /// Loads the sessions that were revoked before their time, so no request is served without them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn start(
+        config: AuthConfig,
+        store: Store,
+        clock: SharedClock,
+        secret: JwtSecret,
+        cost: HashCost,
+    ) -> Result<Arc<Self>> {
+        let hot = Arc::new(Hot::new(store.clone(), Arc::clone(&clock)));
+        let tickets = Arc::new(Tickets::new(Arc::clone(&clock)));
+        let (news, tickets_news) = (Arc::clone(&hot), Arc::clone(&tickets));
+        store.on_signal(move |signal| {
+            Hot::hear(&news, signal);
+            if let Signal::SessionRevoked { session_id, .. } = signal {
+                tickets_news.purge_session(session_id);
+            }
+        });
+        hot.load_revoked().await?;
+        let live = Live {
+            jwt_expiry_minutes: AtomicU32::new(config.jwt_expiry_minutes),
+            min_password_length: AtomicU32::new(config.min_password_length),
+        };
+        let signer = Signer::new(&secret, config.jwt_algorithm);
+        let hasher = Hasher::new(cost);
+        Ok(Arc::new(Self { config, store, clock, secret, signer, hasher, hot, tickets, live }))
+    }
+
+    /// The configuration it was started with.
+    pub fn config(&self) -> &AuthConfig {
+        &self.config
+    }
+
+    /// Shortest password accepted, in characters.
+    pub fn min_password_length(&self) -> u32 {
+        self.live.min_password_length.load(Ordering::Relaxed)
+    }
+
+    /// Changes the shortest password accepted from now on.
+    pub fn set_min_password_length(&self, characters: u32) {
+        self.live.min_password_length.store(characters, Ordering::Relaxed);
+    }
+
+    /// Lifetime of tokens minted from now on, in minutes.
+    pub fn set_jwt_expiry_minutes(&self, minutes: u32) {
+        self.live.jwt_expiry_minutes.store(minutes, Ordering::Relaxed);
+    }
+
+    /// How many unused WebSocket tickets a user may hold.
+    pub fn set_max_pending_tickets(&self, tickets: usize) {
+        self.tickets.set_max_pending(tickets);
+    }
+
+    fn jwt_expiry_seconds(&self) -> i64 {
+        i64::from(self.live.jwt_expiry_minutes.load(Ordering::Relaxed)) * 60
+    }
+
+    fn check_length(&self, password: &Password) -> std::result::Result<(), String> {
+        let minimum = self.min_password_length() as usize;
+        if password.characters() < minimum {
+            return Err(format!("must have at least {minimum} characters"));
+        }
+        Ok(())
+    }
+
+    /// 400/2001 for a too short password in a request body.
+    fn short_password(&self, pointer: &str, password: &Password) -> Result<()> {
+        self.check_length(password).map_err(|rule| {
+            Error::shape(format!("The password {rule}")).fields(vec![quarterdeck_domain::error::FieldError {
+                pointer: pointer.to_owned(),
+                detail: rule,
+            }])
+        })
+    }
+}

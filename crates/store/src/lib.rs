@@ -27,6 +27,8 @@ use quarterdeck_domain::{Error, Result};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 pub use migrate::{Migration, latest_version};
+/// What queries run on: a pool or a transaction.
+pub use sea_orm::ConnectionTrait as Connection;
 pub use signal::Signal;
 pub use sql::{failure, from_micros, micros};
 pub use tx::Tx;

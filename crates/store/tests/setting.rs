@@ -1,8 +1,10 @@
 //! Rows of settings; each test takes a store, whichever database is behind it.
 
+use std::sync::{Arc, Mutex};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use quarterdeck_store::setting::{self, Row};
-use quarterdeck_store::{Database, Store, Tx};
+use quarterdeck_store::{Database, Signal, Store, Tx};
 
 async fn on_sqlite<F: Future<Output = ()>>(test: impl FnOnce(Store) -> F) {
     let folder = tempfile::tempdir().unwrap();
@@ -20,16 +22,16 @@ fn row(value: &str, seconds: i64) -> Row {
     Row { namespace: "api".into(), key: "k".into(), value: value.into(), updated_at: at(seconds) }
 }
 
-async fn put(store: &Store, row: Row, expected: Option<DateTime<Utc>>) -> bool {
+async fn swap(store: &Store, row: Row, expected: Option<DateTime<Utc>>) -> bool {
     store
-        .write(move |tx: &Tx| Box::pin(async move { setting::put(&**tx, &row, expected).await }))
+        .write(move |tx: &Tx| Box::pin(async move { setting::swap(tx, &row, expected).await }))
         .await
         .unwrap()
 }
 
 async fn remove(store: &Store, expected: DateTime<Utc>) -> bool {
     store
-        .write(move |tx: &Tx| Box::pin(async move { setting::remove(&**tx, "api", "k", expected).await }))
+        .write(move |tx: &Tx| Box::pin(async move { setting::remove(tx, "api", "k", expected).await }))
         .await
         .unwrap()
 }
@@ -37,13 +39,13 @@ async fn remove(store: &Store, expected: DateTime<Utc>) -> bool {
 #[tokio::test]
 async fn a_write_needs_the_version_it_expects() {
     on_sqlite(|store| async move {
-        assert!(!put(&store, row("a", 1), Some(at(0))).await, "expects a row where none is");
-        assert!(put(&store, row("a", 1), None).await);
-        assert!(!put(&store, row("b", 2), None).await, "expects no row where one is");
-        assert!(!put(&store, row("b", 2), Some(at(0))).await, "expects an older version");
-        assert_eq!(setting::find(store.read(), "api", "k").await.unwrap(), Some(row("a", 1)));
-        assert!(put(&store, row("b", 2), Some(at(1))).await);
-        assert_eq!(setting::find(store.read(), "api", "k").await.unwrap(), Some(row("b", 2)));
+        assert!(!swap(&store, row("a", 1), Some(at(0))).await, "expects a row where none is");
+        assert!(swap(&store, row("a", 1), None).await);
+        assert!(!swap(&store, row("b", 2), None).await, "expects no row where one is");
+        assert!(!swap(&store, row("b", 2), Some(at(0))).await, "expects an older version");
+        assert_eq!(setting::get(store.read(), "api", "k").await.unwrap(), Some(row("a", 1)));
+        assert!(swap(&store, row("b", 2), Some(at(1))).await);
+        assert_eq!(setting::get(store.read(), "api", "k").await.unwrap(), Some(row("b", 2)));
     })
     .await;
 }
@@ -51,7 +53,7 @@ async fn a_write_needs_the_version_it_expects() {
 #[tokio::test]
 async fn a_removal_needs_the_version_it_expects() {
     on_sqlite(|store| async move {
-        assert!(put(&store, row("a", 1), None).await);
+        assert!(swap(&store, row("a", 1), None).await);
         assert!(!remove(&store, at(2)).await);
         assert!(remove(&store, at(1)).await);
         assert!(!remove(&store, at(1)).await, "nothing is left to remove");
@@ -61,14 +63,53 @@ async fn a_removal_needs_the_version_it_expects() {
 }
 
 #[tokio::test]
+async fn an_unconditional_write_replaces_whatever_is_there() {
+    on_sqlite(|store| async move {
+        for value in ["a", "b"] {
+            store
+                .write(move |tx: &Tx| {
+                    Box::pin(async move { setting::put(tx, "auth", "jwt_secret", value, at(1)).await })
+                })
+                .await
+                .unwrap();
+            let stored = setting::get(store.read(), "auth", "jwt_secret").await.unwrap();
+            assert_eq!(stored.map(|row| row.value).as_deref(), Some(value));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_writes_that_happened_are_announced() {
+    on_sqlite(|store| async move {
+        let heard = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&heard);
+        store.on_signal(move |signal| {
+            assert_eq!(*signal, Signal::Setting { namespace: "api".into(), key: "k".into() });
+            *count.lock().unwrap() += 1;
+        });
+        let mut expected = 0;
+        for (version, happens) in [(None, true), (None, false), (Some(at(1)), true), (Some(at(9)), false)] {
+            assert_eq!(swap(&store, row("a", 1), version).await, happens);
+            expected += i32::from(happens);
+            assert_eq!(*heard.lock().unwrap(), expected, "{version:?}");
+        }
+        remove(&store, at(1)).await;
+        remove(&store, at(1)).await;
+        assert_eq!(*heard.lock().unwrap(), expected + 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn of_many_racing_writers_of_one_version_exactly_one_wins() {
     on_sqlite(|store| async move {
-        assert!(put(&store, row("first", 1), None).await);
-        let racers = (0..20).map(|i| put(&store, row(&format!("racer {i}"), 2), Some(at(1))));
+        assert!(swap(&store, row("first", 1), None).await);
+        let racers = (0..20).map(|i| swap(&store, row(&format!("racer {i}"), 2), Some(at(1))));
         let wins = futures_util::future::join_all(racers).await;
         let winners: Vec<_> = wins.iter().enumerate().filter(|(_, won)| **won).map(|(i, _)| i).collect();
         assert_eq!(winners.len(), 1);
-        let stored = setting::find(store.read(), "api", "k").await.unwrap().unwrap();
+        let stored = setting::get(store.read(), "api", "k").await.unwrap().unwrap();
         assert_eq!(stored.value, format!("racer {}", winners[0]));
     })
     .await;
@@ -77,17 +118,17 @@ async fn of_many_racing_writers_of_one_version_exactly_one_wins() {
 #[tokio::test]
 async fn exchanging_the_text_keeps_the_version_and_needs_the_old_text() {
     on_sqlite(|store| async move {
-        assert!(put(&store, row("old", 1), None).await);
+        assert!(swap(&store, row("old", 1), None).await);
         for (expected, done) in [("other", false), ("old", true), ("old", false)] {
             let exchanged = store
                 .write(move |tx: &Tx| {
-                    Box::pin(async move { setting::exchange(&**tx, &row(expected, 1), "new").await })
+                    Box::pin(async move { setting::exchange(tx, &row(expected, 1), "new").await })
                 })
                 .await
                 .unwrap();
             assert_eq!(exchanged, done, "{expected}");
         }
-        assert_eq!(setting::find(store.read(), "api", "k").await.unwrap(), Some(row("new", 1)));
+        assert_eq!(setting::get(store.read(), "api", "k").await.unwrap(), Some(row("new", 1)));
     })
     .await;
 }

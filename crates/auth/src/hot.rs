@@ -1,0 +1,192 @@
+//! What every request asks, kept in memory: users, API keys, revoked sessions.
+//!
+//! An entry is valid only in the epoch it was read in; any change of users or keys, on any copy of the
+//! program, begins a new epoch. While signals of other copies may be missing, the store is asked.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use moka::sync::Cache;
+use quarterdeck_domain::Result;
+use quarterdeck_domain::clock::SharedClock;
+use quarterdeck_domain::role::{HumanRole, OrgRole};
+use quarterdeck_domain::user::{ApiKey, User};
+use quarterdeck_store::{Signal, Store, api_key, micros, session, user};
+
+use crate::jwt::password_signature;
+
+/// Users and keys remembered; beyond that the least used are read again.
+const CAPACITY: u64 = 100_000;
+
+/// A stored user as the hot path needs it.
+pub(crate) struct Account {
+    pub(crate) id: Arc<str>,
+    pub(crate) username: Arc<str>,
+    pub(crate) role: HumanRole,
+    pub(crate) must_change_password: bool,
+    pub(crate) org_roles: Vec<OrgRole>,
+    pub(crate) scoped_departments: Vec<String>,
+    pub(crate) password_signature: String,
+    pub(crate) is_system: bool,
+}
+
+impl From<User> for Account {
+    fn from(user: User) -> Self {
+        Self {
+            is_system: user.is_system(),
+            password_signature: password_signature(&user.password_hash),
+            id: user.id.into(),
+            username: user.username.into(),
+            role: user.role,
+            must_change_password: user.must_change_password,
+            org_roles: user.org_roles,
+            scoped_departments: user.scoped_departments,
+        }
+    }
+}
+
+/// A stored key as the hot path needs it.
+pub(crate) struct Key {
+    pub(crate) key: ApiKey,
+    pub(crate) id: Arc<str>,
+    /// Minute of the last use that was noted.
+    minute: AtomicI64,
+}
+
+struct Entry<T> {
+    epoch: u64,
+    value: Arc<T>,
+}
+
+impl<T> Clone for Entry<T> {
+    fn clone(&self) -> Self {
+        Self { epoch: self.epoch, value: Arc::clone(&self.value) }
+    }
+}
+
+pub(crate) struct Hot {
+    store: Store,
+    clock: SharedClock,
+    epoch: AtomicU64,
+    users: Cache<String, Entry<Account>>,
+    keys: Cache<String, Entry<Key>>,
+    /// Session id → microseconds after which its tokens have ended anyway.
+    revoked: RwLock<HashMap<String, i64>>,
+    /// Counts calls to reload; the set is complete when the newest reload is done.
+    reloads: AtomicU64,
+    revoked_complete: AtomicBool,
+    touched: Mutex<HashMap<String, i64>>,
+}
+
+impl Hot {
+    pub(crate) fn new(store: Store, clock: SharedClock) -> Self {
+        Self {
+            store,
+            clock,
+            epoch: AtomicU64::new(0),
+            users: Cache::new(CAPACITY),
+            keys: Cache::new(CAPACITY),
+            revoked: RwLock::default(),
+            reloads: AtomicU64::new(0),
+            revoked_complete: AtomicBool::new(false),
+            touched: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn hear(this: &Arc<Self>, signal: &Signal) {
+        match signal {
+            Signal::Identities => {
+                this.epoch.fetch_add(1, Ordering::AcqRel);
+            }
+            Signal::SessionRevoked { session_id, until } => this.mark_revoked(session_id.clone(), *until),
+            Signal::Everything => {
+                this.epoch.fetch_add(1, Ordering::AcqRel);
+                this.revoked_complete.store(false, Ordering::Release);
+                let this = Arc::clone(this);
+                tokio::spawn(async move {
+                    // On failure the set stays incomplete and the store is asked for every request.
+                    if let Err(error) = this.load_revoked().await {
+                        tracing::warn!(target: "auth", error = %error, "auth.revoked.reload_failed");
+                    }
+                });
+            }
+            Signal::Setting { .. } => {}
+        }
+    }
+
+    pub(crate) async fn load_revoked(&self) -> Result<()> {
+        let turn = self.reloads.fetch_add(1, Ordering::AcqRel) + 1;
+        let rows = session::revoked(self.store.read(), self.clock.now()).await?;
+        self.revoked.write().unwrap_or_else(|e| e.into_inner()).extend(rows);
+        if self.reloads.load(Ordering::Acquire) == turn {
+            self.revoked_complete.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn mark_revoked(&self, session_id: String, until: i64) {
+        self.revoked.write().unwrap_or_else(|e| e.into_inner()).insert(session_id, until);
+    }
+
+    fn trusted(&self) -> bool {
+        self.store.signals_are_live()
+    }
+
+    pub(crate) async fn is_revoked(&self, session_id: &str) -> Result<bool> {
+        if self.revoked.read().unwrap_or_else(|e| e.into_inner()).contains_key(session_id) {
+            return Ok(true);
+        }
+        if self.revoked_complete.load(Ordering::Acquire) && self.trusted() {
+            return Ok(false);
+        }
+        session::is_revoked(self.store.read(), session_id).await
+    }
+
+    pub(crate) async fn account(&self, id: &str) -> Result<Option<Arc<Account>>> {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        if let Some(entry) = self.users.get(id)
+            && entry.epoch == epoch
+            && self.trusted()
+        {
+            return Ok(Some(entry.value));
+        }
+        let Some(user) = user::by_id(self.store.read(), id).await? else { return Ok(None) };
+        let value = Arc::new(Account::from(user));
+        // The epoch was read first: a change during the read leaves an entry that is already stale.
+        self.users.insert(id.to_owned(), Entry { epoch, value: Arc::clone(&value) });
+        Ok(Some(value))
+    }
+
+    pub(crate) async fn key(&self, hash: &str) -> Result<Option<Arc<Key>>> {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        if let Some(entry) = self.keys.get(hash)
+            && entry.epoch == epoch
+            && self.trusted()
+        {
+            return Ok(Some(entry.value));
+        }
+        let Some(key) = api_key::by_hash(self.store.read(), hash).await? else { return Ok(None) };
+        let value = Arc::new(Key { id: key.id.as_str().into(), key, minute: AtomicI64::new(0) });
+        self.keys.insert(hash.to_owned(), Entry { epoch, value: Arc::clone(&value) });
+        Ok(Some(value))
+    }
+
+    /// Notes that a key was used, once a minute.
+    pub(crate) fn touch(&self, key: &Key, now: i64) {
+        let minute = now / 60_000_000;
+        if key.minute.swap(minute, Ordering::Relaxed) != minute {
+            self.touched.lock().unwrap_or_else(|e| e.into_inner()).insert(key.key.id.clone(), now);
+        }
+    }
+
+    pub(crate) fn take_touched(&self) -> HashMap<String, i64> {
+        std::mem::take(&mut *self.touched.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    /// Forgets revocations whose tokens have ended.
+    pub(crate) fn prune(&self) {
+        let now = micros(self.clock.now());
+        self.revoked.write().unwrap_or_else(|e| e.into_inner()).retain(|_, until| *until > now);
+    }
+}

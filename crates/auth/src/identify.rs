@@ -1,0 +1,137 @@
+//! From a credential to an identity. Nothing here asks the store once the caches are warm.
+
+use quarterdeck_domain::identity::{AuthMethod, Identity};
+use quarterdeck_domain::{Error, ErrorCode, Result};
+use quarterdeck_store::micros;
+
+use crate::hot::Account;
+use crate::{Auth, jwt};
+
+/// What a request shows to prove who sends it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Credentials<'a> {
+    /// Value of the session cookie, if the request has one.
+    pub cookie: Option<&'a str>,
+    /// Value of the `Authorization` header; `Err` when there is more than one or it is no text.
+    pub authorization: Option<Result<&'a str, ()>>,
+}
+
+impl Auth {
+    /// Proves who calls: the session cookie first, then the bearer token, which is a JWT when it holds
+    /// a dot and an API key otherwise.
+    ///
+    /// # Errors
+    /// 401/1002 for the token of a revoked session, 401/1000 otherwise; the reason is in
+    /// [`Error::reason`] and goes to the log only. Failures of the store stay what they are.
+    pub async fn identify(&self, shown: Credentials<'_>) -> Result<Identity> {
+        let cookie = shown.cookie.filter(|value| !value.is_empty());
+        let mut cookie_error = None;
+        if let Some(token) = cookie {
+            match self.identify_jwt(token, true).await {
+                Ok(identity) => return Ok(identity),
+                Err(error) if error.status() != 401 => return Err(error),
+                Err(error) => {
+                    tracing::warn!(target: "auth", reason = "cookie_jwt_invalid", cause = error.reason(), "auth.failed");
+                    cookie_error = Some(error);
+                }
+            }
+        }
+        let authorization = match (shown.authorization, cookie_error) {
+            (None, Some(error)) => return Err(error),
+            (None, None) => return Err(unauthorized("missing_authentication")),
+            (Some(Ok(value)), _) => value,
+            (Some(Err(())), _) => return Err(unauthorized("invalid_scheme")),
+        };
+        let token = bearer(authorization).ok_or_else(|| unauthorized("invalid_scheme"))?;
+        if token.contains('.') {
+            self.identify_jwt(token, false).await
+        } else {
+            self.identify_key(token).await
+        }
+    }
+
+    async fn identify_jwt(&self, token: &str, from_cookie: bool) -> Result<Identity> {
+        let claims =
+            self.signer.verify(token, self.clock.now()).ok_or_else(|| unauthorized("jwt_invalid"))?;
+        if self.hot.is_revoked(&claims.jti).await? {
+            return Err(Error::new(ErrorCode::SessionRevoked).because("session_revoked"));
+        }
+        let account =
+            self.hot.account(&claims.sub).await?.ok_or_else(|| unauthorized("jwt_user_not_found"))?;
+        if account.is_system {
+            if from_cookie {
+                return Err(unauthorized("system_token_in_cookie"));
+            }
+            jwt::check_system(&claims).map_err(unauthorized)?;
+        } else {
+            jwt::check_user(&claims, &account.password_signature).map_err(unauthorized)?;
+        }
+        let mut identity = identity(&account, AuthMethod::Jwt);
+        identity.session_id = Some(claims.jti.into());
+        Ok(identity)
+    }
+
+    async fn identify_key(&self, raw: &str) -> Result<Identity> {
+        let hash = self.secret.hash(raw);
+        let entry = self.hot.key(&hash).await?.ok_or_else(|| unauthorized("api_key_not_found"))?;
+        let now = self.clock.now();
+        if entry.key.revoked {
+            return Err(unauthorized("api_key_revoked"));
+        }
+        if entry.key.expires_at.is_some_and(|end| end < now) {
+            return Err(unauthorized("api_key_expired"));
+        }
+        let Some(owner) = self.hot.account(&entry.key.user_id).await? else {
+            tracing::error!(target: "auth", reason = "api_key_orphaned", key_id = %entry.key.id, "auth.failed");
+            return Err(unauthorized("api_key_orphaned"));
+        };
+        self.hot.touch(&entry, micros(now));
+        let mut identity = identity(&owner, AuthMethod::ApiKey);
+        // A key never outlives its owner's rank.
+        identity.role = entry.key.role.min(owner.role);
+        identity.api_key_id = Some(entry.id.clone());
+        Ok(identity)
+    }
+
+    /// The caller as they are now, for a credential that was checked a while ago.
+    ///
+    /// # Errors
+    /// 401 when the user is gone, the session was revoked or the password changed since.
+    pub async fn recheck(&self, before: &Identity) -> Result<Identity> {
+        if let Some(session) = &before.session_id
+            && self.hot.is_revoked(session).await?
+        {
+            return Err(Error::new(ErrorCode::SessionRevoked).because("session_revoked"));
+        }
+        let account =
+            self.hot.account(&before.user_id).await?.ok_or_else(|| unauthorized("jwt_user_not_found"))?;
+        let mut now = identity(&account, before.auth_method);
+        now.session_id.clone_from(&before.session_id);
+        Ok(now)
+    }
+}
+
+fn identity(account: &Account, auth_method: AuthMethod) -> Identity {
+    Identity {
+        user_id: account.id.clone(),
+        username: account.username.clone(),
+        role: account.role,
+        auth_method,
+        must_change_password: account.must_change_password,
+        org_roles: account.org_roles.clone(),
+        scoped_departments: account.scoped_departments.clone(),
+        session_id: None,
+        api_key_id: None,
+    }
+}
+
+pub(crate) fn unauthorized(reason: &'static str) -> Error {
+    Error::new(ErrorCode::Unauthorized).because(reason)
+}
+
+/// The token of a `Bearer` header (RFC 6750 §2.1); the scheme in any case.
+pub(crate) fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.trim_start().split_once(char::is_whitespace)?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}

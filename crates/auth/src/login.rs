@@ -1,0 +1,338 @@
+//! Signing in and out, and the first account.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use quarterdeck_domain::clock::random_bytes;
+use quarterdeck_domain::role::{HumanRole, OrgRole};
+use quarterdeck_domain::text::NotBlank;
+use quarterdeck_domain::user::{Session, User, is_reserved_name};
+use quarterdeck_domain::{Error, ErrorCode, Result};
+use quarterdeck_store::refresh_token::RefreshToken;
+use quarterdeck_store::{Tx, login_attempt, refresh_token, session, user};
+use secrecy::SecretString;
+
+use crate::identify::unauthorized;
+use crate::{Auth, Credentials, MAX_NAME, Password, identify, lockout};
+
+/// Longest user agent that is stored, in characters.
+const MAX_USER_AGENT: usize = 512;
+
+/// The other end of a request, as sessions remember it.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// Address, or `unknown`.
+    pub ip_address: String,
+    /// `User-Agent`; cut at 512 characters.
+    pub user_agent: String,
+}
+
+/// A session that has just begun or moved on: what the cookies carry.
+pub struct Issued {
+    /// The JWT; for the session cookie only, never for a body.
+    pub token: SecretString,
+    /// For the cookie that scripts read.
+    pub csrf: String,
+    /// For the refresh cookie, when refresh is on.
+    pub refresh: Option<SecretString>,
+    /// Lifetime of the token in seconds.
+    pub expires_in: i64,
+    /// Who signed in.
+    pub user: User,
+}
+
+impl Auth {
+    /// Makes the first account, the CEO and owner, and signs it in.
+    ///
+    /// # Errors
+    /// 400/2001 for a short password; 409/4000 for a reserved name or when a CEO exists: of racing
+    /// callers one wins.
+    pub async fn setup(
+        self: &Arc<Self>,
+        username: NotBlank<MAX_NAME>,
+        password: Password,
+        client: Client,
+    ) -> Result<Issued> {
+        self.short_password("/password", &password)?;
+        if is_reserved_name(&username) {
+            return Err(Error::conflict("Username is reserved").because("setup_reserved_username"));
+        }
+        let completed = || Error::conflict("Setup already completed");
+        if user::count_role(self.store.read(), HumanRole::Ceo).await? > 0 {
+            return Err(completed().because("setup_already_completed"));
+        }
+        let user = self.new_user(username, &password, HumanRole::Ceo, vec![OrgRole::Owner], false).await?;
+        let auth = Arc::clone(self);
+        let issued = self
+            .store
+            .write(move |tx| {
+                Box::pin(async move {
+                    user::insert(tx, &user).await.map_err(|error| match error.code() {
+                        ErrorCode::ResourceConflict => error.because("setup_race_detected"),
+                        _ => error,
+                    })?;
+                    auth.open_session(tx, user, &client).await
+                })
+            })
+            .await;
+        let issued = match issued {
+            Err(e)
+                if e.code() == ErrorCode::ResourceConflict
+                    && user::count_role(self.store.read(), HumanRole::Ceo).await? > 0 =>
+            {
+                return Err(completed().because("setup_race_detected"));
+            }
+            other => other?,
+        };
+        tracing::info!(target: "auth", user_id = %issued.user.id, username = %issued.user.username, "auth.setup_complete");
+        Ok(issued)
+    }
+
+    /// Signs in with a name and a password.
+    ///
+    /// Whoever the caller claims to be, exactly one password verification at full cost is done.
+    ///
+    /// # Errors
+    /// 401/1000 for every wrong pair alike; 429/1003 while the name is locked; 429/5000 for an address
+    /// with too many failures; 503/8001 when too many passwords wait to be hashed.
+    pub async fn login(
+        self: &Arc<Self>,
+        username: NotBlank<MAX_NAME>,
+        password: Password,
+        client: Client,
+    ) -> Result<Issued> {
+        let now = self.clock.now();
+        self.check_address(&client.ip_address, now).await?;
+        let name = username.to_lowercase();
+        let lock = self.locked_until(self.store.read(), &name, now).await?;
+        let user = user::by_username(self.store.read(), &username).await?.filter(|user| !user.is_system());
+        let candidate = user.filter(|_| lock.is_none());
+        let hash = candidate.as_ref().map_or_else(|| self.hasher.dummy(), |user| &user.password_hash);
+        let matches = self.hasher.verify(&password, hash).await?;
+        if let Some(until) = lock {
+            return Err(lockout::locked(until, now));
+        }
+        match candidate {
+            Some(user) if matches => self.finish_login(user, name, &password, client).await,
+            _ => {
+                let refusal = invalid_credentials();
+                Err(self.count_failure(name, client.ip_address, refusal).await?)
+            }
+        }
+    }
+
+    /// Stores one failure of a name and says what to answer.
+    pub(crate) async fn count_failure(
+        self: &Arc<Self>,
+        name: String,
+        address: String,
+        refusal: Error,
+    ) -> Result<Error> {
+        let (auth, now) = (Arc::clone(self), self.clock.now());
+        self.store
+            .write(move |tx| {
+                Box::pin(async move { auth.record_failure(tx, &name, &address, now, refusal).await })
+            })
+            .await
+    }
+
+    async fn finish_login(
+        self: &Arc<Self>,
+        verified: User,
+        name: String,
+        password: &Password,
+        client: Client,
+    ) -> Result<Issued> {
+        let new_hash = match self.hasher.is_outdated(&verified.password_hash) {
+            true => Some(self.hasher.hash(password).await?),
+            false => None,
+        };
+        let auth = Arc::clone(self);
+        self.store
+            .write(move |tx| {
+                Box::pin(async move {
+                    let now = auth.clock.now();
+                    lockout::lock_name(tx, &name).await?;
+                    // Guesses that ran in parallel may have locked the name meanwhile.
+                    if let Some(until) = auth.locked_until(&**tx, &name, now).await? {
+                        return Err(lockout::locked(until, now));
+                    }
+                    let Some(mut user) = user::lock(tx, &verified.id).await? else {
+                        return Err(invalid_credentials());
+                    };
+                    if user.password_hash != verified.password_hash {
+                        return Err(invalid_credentials());
+                    }
+                    if let Some(new_hash) = new_hash
+                        && user::rehash(tx, &user.id, &user.password_hash, &new_hash).await?
+                    {
+                        user.password_hash = new_hash;
+                    }
+                    if login_attempt::clear(tx, &name).await? > 0 {
+                        tracing::info!(target: "auth", username = %name, "auth.lockout_cleared");
+                    }
+                    auth.open_session(tx, user, &client).await
+                })
+            })
+            .await
+    }
+
+    /// A new account value; the caller stores it.
+    pub(crate) async fn new_user(
+        &self,
+        username: NotBlank<MAX_NAME>,
+        password: &Password,
+        role: HumanRole,
+        org_roles: Vec<OrgRole>,
+        must_change_password: bool,
+    ) -> Result<User> {
+        let password_hash = self.hasher.hash(password).await?;
+        let now = self.clock.now();
+        Ok(User {
+            id: uuid::Uuid::new_v4().to_string(),
+            username: username.into_inner(),
+            password_hash,
+            role,
+            must_change_password,
+            org_roles,
+            scoped_departments: Vec::new(),
+            created_at: now,
+            updated_at: now,
+        })
+    }
+
+    /// Begins a session and keeps the user's number of sessions within the limit.
+    pub(crate) async fn open_session(&self, tx: &Tx, user: User, client: &Client) -> Result<Issued> {
+        let now = self.clock.now();
+        let session_id = uuid::Uuid::new_v4().simple().to_string();
+        let issued = self.issue(tx, user, session_id.clone(), client, now).await?;
+        let limit = self.config.max_concurrent_sessions as usize;
+        if limit > 0 {
+            // Parallel sign-ins of one user must count each other's sessions.
+            user::lock(tx, &issued.user.id).await?;
+            let ended = session::enforce_limit(tx, &issued.user.id, limit, &session_id, now).await?;
+            if !ended.is_empty() {
+                tracing::info!(target: "auth", user_id = %issued.user.id, count = ended.len(), "session.limit_enforced");
+            }
+        }
+        tracing::info!(target: "auth", user_id = %issued.user.id, session = %short(&session_id), "session.created");
+        Ok(issued)
+    }
+
+    /// Mints the credentials of a session and stores that it exists, or that it moved on.
+    pub(crate) async fn issue(
+        &self,
+        tx: &Tx,
+        user: User,
+        session_id: String,
+        client: &Client,
+        now: DateTime<Utc>,
+    ) -> Result<Issued> {
+        let expires_in = self.jwt_expiry_seconds();
+        let token = self.signer.mint(&user, &session_id, now, expires_in);
+        let mut expires_at = now + TimeDelta::seconds(expires_in);
+        let mut refresh = None;
+        if self.config.jwt_refresh_enabled {
+            let raw = random_token();
+            let end = now + TimeDelta::minutes(i64::from(self.config.jwt_refresh_expiry_minutes));
+            let row = RefreshToken {
+                token_hash: self.secret.hash(&raw),
+                session_id: session_id.clone(),
+                user_id: user.id.clone(),
+                expires_at: end,
+                created_at: now,
+            };
+            refresh_token::insert(tx, &row).await?;
+            // The session can come back until its refresh token ends; so must the memory of a revocation.
+            expires_at = expires_at.max(end);
+            refresh = Some(SecretString::from(raw));
+        }
+        let row = Session {
+            session_id,
+            user_id: user.id.clone(),
+            username: user.username.clone(),
+            role: user.role,
+            ip_address: client.ip_address.clone(),
+            user_agent: client.user_agent.chars().take(MAX_USER_AGENT).collect(),
+            created_at: now,
+            last_active_at: now,
+            expires_at,
+            revoked: false,
+        };
+        session::upsert(tx, &row).await?;
+        tracing::info!(target: "auth", user_id = %user.id, username = %user.username, "auth.token_issued");
+        Ok(Issued { token: token.into(), csrf: random_token(), refresh, expires_in, user })
+    }
+
+    /// Ends the session of whatever valid token is shown. Says nothing about whether there was one.
+    pub async fn logout(self: &Arc<Self>, shown: Credentials<'_>) {
+        let cookie = shown.cookie.and_then(|token| self.signer.verify_ignoring_expiry(token));
+        let claims = cookie.or_else(|| {
+            let header = shown.authorization?.ok()?;
+            self.signer.verify_ignoring_expiry(identify::bearer(header)?)
+        });
+        let Some(claims) = claims else { return };
+        if claims.sub == quarterdeck_domain::user::SYSTEM_USER {
+            return;
+        }
+        self.tickets.purge_session(&claims.jti);
+        if let Err(error) = self.end_session(claims).await {
+            tracing::error!(target: "auth", error = %error, "auth.logout.not_stored");
+        }
+    }
+
+    async fn end_session(self: &Arc<Self>, claims: crate::Claims) -> Result<()> {
+        let auth = Arc::clone(self);
+        self.store
+            .write(move |tx| {
+                Box::pin(async move {
+                    let now = auth.clock.now();
+                    let Some(user) = user::by_id(&**tx, &claims.sub).await? else { return Ok(()) };
+                    if session::by_id(&**tx, &claims.jti).await?.is_none() {
+                        // A token without a row would outlive its logout; leave a tombstone.
+                        let tombstone = Session {
+                            session_id: claims.jti.clone(),
+                            user_id: user.id.clone(),
+                            username: user.username,
+                            role: user.role,
+                            ip_address: String::new(),
+                            user_agent: String::new(),
+                            created_at: now,
+                            last_active_at: now,
+                            expires_at: DateTime::from_timestamp(claims.exp, 0).unwrap_or(now),
+                            revoked: false,
+                        };
+                        session::upsert(tx, &tombstone).await?;
+                    }
+                    if session::revoke(tx, &claims.jti, now).await? {
+                        tracing::info!(
+                            target: "auth", user_id = %user.id, session = %short(&claims.jti), revoked_by = "logout",
+                            "session.revoked"
+                        );
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+fn invalid_credentials() -> Error {
+    Error::with(ErrorCode::Unauthorized, "Invalid credentials").because("invalid_credentials")
+}
+
+pub(crate) fn gone() -> Error {
+    unauthorized("jwt_user_not_found")
+}
+
+/// 32 random bytes as 43 URL-safe characters: CSRF values, refresh tokens, API keys, tickets.
+pub(crate) fn random_token() -> String {
+    URL_SAFE_NO_PAD.encode(random_bytes::<32>())
+}
+
+/// As much of a session id as a log may hold.
+pub(crate) fn short(session_id: &str) -> &str {
+    session_id.get(..8).unwrap_or(session_id)
+}

@@ -1,0 +1,77 @@
+//! Refresh tokens: each works once, and a late replay ends the session (RFC 9700 §4.14).
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use quarterdeck_domain::{Error, ErrorCode, Result};
+use quarterdeck_store::refresh_token::{self, Consumed};
+use quarterdeck_store::{session, user};
+
+use crate::login::short;
+use crate::{Auth, Client, Issued};
+
+/// Two tabs that refresh at once replay each other's token within this time; a thief comes later.
+const REPLAY_GRACE: TimeDelta = TimeDelta::seconds(10);
+
+enum Outcome {
+    Issued(Box<Issued>),
+    Rejected(&'static str),
+}
+
+impl Auth {
+    /// Exchanges a refresh token for a new token of the same session and a new refresh token.
+    ///
+    /// # Errors
+    /// 401/1005 with one text for every reason; the reason goes to the log. A failure of the store
+    /// leaves the token usable and stays what it is.
+    pub async fn refresh(self: &Arc<Self>, cookie: Option<&str>, client: Client) -> Result<Issued> {
+        if !self.config.jwt_refresh_enabled {
+            return Err(rejected("refresh_disabled"));
+        }
+        let Some(raw) = cookie.filter(|value| !value.is_empty()) else {
+            return Err(rejected("cookie_missing"));
+        };
+        let (auth, hash) = (Arc::clone(self), self.secret.hash(raw));
+        let outcome = self
+            .store
+            .write(move |tx| {
+                Box::pin(async move {
+                    let now = auth.clock.now();
+                    let (session_id, user_id) = match refresh_token::consume(tx, &hash, now).await? {
+                        Consumed::Taken { session_id, user_id } => (session_id, user_id),
+                        Consumed::Unknown => return Ok(Outcome::Rejected("not_found_or_expired")),
+                        Consumed::Replayed { session_id, used_at } => {
+                            if now - used_at > REPLAY_GRACE && session::revoke(tx, &session_id, now).await? {
+                                tracing::warn!(
+                                    target: "auth", session = %short(&session_id), revoked_by = "replay",
+                                    "session.revoked"
+                                );
+                            }
+                            return Ok(Outcome::Rejected("replay_detected"));
+                        }
+                    };
+                    if session::is_revoked(&**tx, &session_id).await? {
+                        // An error rolls back: the token stays as it was.
+                        return Err(rejected("session_revoked"));
+                    }
+                    let Some(user) = user::lock(tx, &user_id).await? else {
+                        return Ok(Outcome::Rejected("user_not_found_after_consume"));
+                    };
+                    let issued = auth.issue(tx, user, session_id, &client, now).await?;
+                    Ok(Outcome::Issued(Box::new(issued)))
+                })
+            })
+            .await?;
+        match outcome {
+            Outcome::Issued(issued) => {
+                tracing::info!(target: "auth", user_id = %issued.user.id, "auth.refresh_consumed");
+                Ok(*issued)
+            }
+            Outcome::Rejected(reason) => Err(rejected(reason)),
+        }
+    }
+}
+
+fn rejected(reason: &'static str) -> Error {
+    Error::new(ErrorCode::RefreshTokenInvalid).because(reason)
+}
