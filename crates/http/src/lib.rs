@@ -2,3 +2,5 @@
 
 pub mod config;
 pub mod pages;
+pub mod edge;
+pub mod extract;
