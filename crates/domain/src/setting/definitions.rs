@@ -169,11 +169,11 @@ pub mod observability {
     use super::super::{Definition, Setting, shape};
 
     /// Levels of log events, the most talkative first.
-    pub const LEVELS: &[&str] = &["debug", "info", "warning", "error", "critical"];
+    pub const LEVELS: &[&str] = &["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
 
     settings! {
         "Least level of the events that are logged."
-        ROOT_LOG_LEVEL: String = Setting::word(Observability, "root_log_level", LEVELS, "info")
+        ROOT_LOG_LEVEL: String = Setting::word(Observability, "root_log_level", LEVELS, "INFO")
             .group("logging").file("observability.root_log_level");
 
         "Levels of single loggers: logger name to level."

@@ -160,7 +160,7 @@ mod tests {
         assert!(paths(&json!(["/api/v1/health"])).is_ok() && paths(&json!(["health"])).is_err());
         assert!(patterns(&json!(null)).is_ok() && patterns(&json!(["^/docs"])).is_ok());
         assert!(patterns(&json!(["("])).is_err() && patterns(&json!([" "])).is_err());
-        assert!(levels(&json!({"sqlx": "warning"})).is_ok() && levels(&json!({"sqlx": "loud"})).is_err());
+        assert!(levels(&json!({"sqlx": "WARNING"})).is_ok() && levels(&json!({"sqlx": "loud"})).is_err());
         assert!(
             object_of_objects(&json!({"console": {}})).is_ok()
                 && object_of_objects(&json!({"a": 1})).is_err()
