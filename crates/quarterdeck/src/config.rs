@@ -1,0 +1,150 @@
+//! What an operator decides before the start: defaults, then `quarterdeck.toml`, then the environment,
+//! then flags. Every later source wins over the earlier ones, value by value.
+
+mod data_dir;
+mod environment;
+mod load;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use quarterdeck_http::config::ApiConfig;
+use quarterdeck_store::config::StoreConfig;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use data_dir::create as create_data_dir;
+pub use environment::Environment;
+pub use load::{Flags, load};
+
+/// Dotted names of the values that are never shown.
+pub const SECRETS: [&str; 3] = ["api.auth.jwt_secret", "database.url", "settings_key"];
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where this program keeps its files; absolute once loaded.
+    pub data_dir: PathBuf,
+    /// Keys that seal secrets in the database, the current one first.
+    #[serde(serialize_with = "masked")]
+    pub settings_key: Option<SecretString>,
+    /// The front door.
+    pub api: ApiConfig,
+    /// The database.
+    pub database: StoreConfig,
+    /// The log.
+    pub log: LogConfig,
+}
+
+/// The section `log`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Folder of the log files; absent = `logs` in the data folder.
+    pub dir: Option<PathBuf>,
+    /// Least level of the events on the console; absent = as the console's sink says.
+    pub level: Option<String>,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Built in.
+    Default,
+    /// The configuration file.
+    File,
+    /// The environment variable of this name.
+    Environment(String),
+    /// The flag of this name.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File => f.write_str("file"),
+            Self::Environment(name) => f.write_str(name),
+            Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A configuration that passed every check, and how it came about.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// Run-time settings from the environment: variable name to text. May hold secrets.
+    pub setting_environment: BTreeMap<String, String>,
+    /// Texts of the values that somebody set, by dotted name, secrets left out: what run-time settings
+    /// fall back to. Lists and tables are JSON.
+    pub chosen: BTreeMap<String, String>,
+    /// Variables that look meant for this program but are unknown to it, one sentence each.
+    pub unknown_variables: Vec<String>,
+    origins: BTreeMap<String, Source>,
+}
+
+impl Loaded {
+    /// Where the value of this dotted name came from.
+    pub fn source(&self, path: &str) -> &Source {
+        self.origins.get(path).unwrap_or(&Source::Default)
+    }
+
+    /// Every value in force with its dotted name, secrets masked, in the order of the names.
+    pub fn shown(&self) -> Vec<(String, serde_json::Value)> {
+        tree::leaves(&self.config).into_iter().collect()
+    }
+}
+
+impl Config {
+    /// Folder of the log files.
+    pub fn log_dir(&self) -> PathBuf {
+        self.log.dir.clone().unwrap_or_else(|| self.data_dir.join("logs"))
+    }
+
+    fn validate(&mut self) -> Result<(), String> {
+        self.api.resolve()?;
+        self.database.validate()?;
+        self.log.validate()?;
+        match &self.settings_key {
+            Some(keys) => quarterdeck_store::seal::Keyring::parse(keys)
+                .map(drop)
+                .map_err(|rule| format!("settings_key: {rule}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl LogConfig {
+    const LEVELS: [&str; 5] = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
+
+    fn validate(&mut self) -> Result<(), String> {
+        if self.dir.as_deref().is_some_and(climbs) {
+            return Err("log.dir must not contain ..".to_owned());
+        }
+        if let Some(level) = &mut self.level {
+            level.make_ascii_uppercase();
+            if !Self::LEVELS.contains(&level.as_str()) {
+                return Err(format!("log.level must be one of {}", Self::LEVELS.join(", ")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn climbs(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
+}
+
+fn masked<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(|_| "********").serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests;
