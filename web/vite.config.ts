@@ -9,6 +9,8 @@ export default defineConfig({
     target: "es2022",
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
+    // The terms of what is bundled travel with it.
+    license: { fileName: "docs/assets/licenses.txt" },
     // The reference is one large script by nature; it is loaded once and cached for good.
     chunkSizeWarningLimit: 6000,
     rolldownOptions: {

@@ -91,10 +91,7 @@ fn knows(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 fn content_type(mime: &str) -> String {
-    match mime {
-        "text/html" | "text/css" | "text/javascript" => format!("{mime}; charset=utf-8"),
-        _ => mime.to_owned(),
-    }
+    if mime.starts_with("text/") { format!("{mime}; charset=utf-8") } else { mime.to_owned() }
 }
 
 #[cfg(test)]
