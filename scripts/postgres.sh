@@ -9,41 +9,41 @@ postgres_bin() {
   [[ -n $newest ]] && dirname "$newest"
 }
 
-# PostgreSQL refuses to run as root.
-as_postgres() {
-  if ((EUID == 0)); then
-    runuser -u postgres -- "$@"
-  else
-    "$@"
-  fi
-}
-
 # start_postgres FOLDER: starts a server in FOLDER and exports QUARTERDECK_TEST_POSTGRES_URL.
 start_postgres() {
-  local folder=$1 port
-  POSTGRES_BIN=$(postgres_bin)
-  POSTGRES_DATA=$folder/postgres
+  local bin port data=$1/postgres log=$1/postgres.log
+  bin=$(postgres_bin)
   port=$(free_port)
-  mkdir "$POSTGRES_DATA"
+  # Ends with this script, even when the script is killed.
+  local as=(setpriv --pdeathsig INT)
+  mkdir "$data"
   if ((EUID == 0)); then
-    chmod 711 "$folder"
-    chown postgres "$POSTGRES_DATA"
+    # PostgreSQL refuses to run as root.
+    as+=(--reuid postgres --regid postgres --init-groups)
+    chmod 711 "$1"
+    chown postgres: "$data"
   fi
-  # Loopback only, thrown away at the end, and so neither guarded by a password nor safe against power loss.
-  (
-    cd "$POSTGRES_DATA"
-    as_postgres "$POSTGRES_BIN/initdb" -D "$POSTGRES_DATA/data" -U postgres -A trust -E UTF8 --locale=C --no-sync
-    as_postgres "$POSTGRES_BIN/pg_ctl" -D "$POSTGRES_DATA/data" -w -l "$POSTGRES_DATA/log" -o "-p $port \
-      -c listen_addresses=127.0.0.1 -c unix_socket_directories=$POSTGRES_DATA -c max_connections=300 \
-      -c fsync=off -c synchronous_commit=off -c full_page_writes=off" start
-  ) >"$folder/postgres-start.log" 2>&1 || {
-    cat "$folder/postgres-start.log" "$POSTGRES_DATA/log" >&2 2>/dev/null || true
-    die "The private PostgreSQL did not start. Its output is above."
-  }
+  # Loopback only and thrown away at the end, so neither guarded by a password nor safe against power loss.
+  (cd "$data" && "${as[@]}" "$bin/initdb" -D "$data" -U postgres -A trust -E UTF8 --locale=C --no-sync) \
+    >"$log" 2>&1 || postgres_failed "$log"
+  "${as[@]}" "$bin/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 \
+    -c "unix_socket_directories=$data" -c max_connections=300 \
+    -c fsync=off -c synchronous_commit=off -c full_page_writes=off >>"$log" 2>&1 &
+  POSTGRES_PID=$!
+  until "$bin/pg_isready" -q -h 127.0.0.1 -p "$port" -U postgres; do
+    kill -0 "$POSTGRES_PID" 2>/dev/null || postgres_failed "$log"
+    sleep 0.1
+  done
   export QUARTERDECK_TEST_POSTGRES_URL=postgres://postgres@127.0.0.1:$port/postgres
 }
 
+postgres_failed() {
+  cat "$1" >&2
+  die "The private PostgreSQL did not start; it said why above."
+}
+
 stop_postgres() {
-  [[ -n ${POSTGRES_DATA:-} ]] || return 0
-  as_postgres "$POSTGRES_BIN/pg_ctl" -D "$POSTGRES_DATA/data" -m immediate stop >/dev/null 2>&1 || true
+  [[ -n ${POSTGRES_PID:-} ]] || return 0
+  kill -INT "$POSTGRES_PID" 2>/dev/null || true
+  wait "$POSTGRES_PID" 2>/dev/null || true
 }
