@@ -1,6 +1,16 @@
-//! The front door: edge, endpoints of /api/v1, API reference.
+//! The front door: edge, endpoints of `/api/v1`, API reference and pages.
+//!
+//! Nothing but this crate knows HTTP. Endpoints are declared in [`endpoint`]; [`app`] makes the router
+//! of them; [`edge`] wraps it.
 
+pub mod app;
 pub mod config;
-pub mod pages;
+mod cookies;
+mod docs;
 pub mod edge;
+pub mod endpoint;
 pub mod extract;
+mod gate;
+mod openapi;
+pub mod pages;
+pub mod v1;

@@ -1,0 +1,83 @@
+//! What handlers share, and the router made of the declared endpoints.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use quarterdeck_auth::Auth;
+use quarterdeck_domain::clock::SharedClock;
+use quarterdeck_store::Store;
+use quarterdeck_work::settings::Settings;
+
+use crate::edge::{Edge, RouteTemplate};
+use crate::endpoint::Endpoint;
+use crate::gate::{self, Gate};
+use crate::v1::health::Health;
+use crate::{docs, openapi, pages, v1};
+
+/// Version of the program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Everything a handler may need; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts an [`App`] is made of.
+pub struct Parts {
+    /// Identity.
+    pub auth: Arc<Auth>,
+    /// The database.
+    pub store: Store,
+    /// Run-time settings.
+    pub settings: Settings,
+    /// The edge the router is wrapped in.
+    pub edge: Arc<Edge>,
+    /// Clocks.
+    pub clock: SharedClock,
+    /// Prefix of every endpoint, such as `/api/v1`.
+    pub api_prefix: String,
+    /// Probes behind the health endpoints.
+    pub health: Health,
+    /// Monotonic time of the start.
+    pub started: Duration,
+}
+
+impl App {
+    /// Shares the parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The router of everything the server answers; [`edge::wrap`](crate::edge::wrap) goes around it.
+    pub fn router(&self) -> Router {
+        let endpoints = v1::endpoints();
+        let document = openapi::document(&self.api_prefix, &endpoints, VERSION);
+        let mut router = Router::<App>::new().merge(docs::routes(&document)).merge(pages::routes());
+        for Endpoint { docs, route } in endpoints {
+            let path = format!("{}{}", self.api_prefix, docs.path);
+            // Labels of metrics live as long as the program; routers are built once.
+            let template = RouteTemplate(Box::leak(path.clone().into_boxed_str()));
+            let gate = Gate { app: self.clone(), docs: Arc::new(docs), template };
+            router = router.route(&path, route.route_layer(from_fn_with_state(gate, gate::pass)));
+        }
+        // The edge bounds bodies itself.
+        router.layer(DefaultBodyLimit::disable()).with_state(self.clone())
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The OpenAPI document of the default prefix, as JSON with line breaks.
+pub fn openapi_document() -> String {
+    let document = openapi::document(crate::config::DEFAULT_API_PREFIX, &v1::endpoints(), VERSION);
+    serde_json::to_string_pretty(&document).unwrap_or_default()
+}

@@ -1,0 +1,214 @@
+//! Declaring an endpoint: method, path, operation, guard, documentation and handler in one place.
+//!
+//! The router, the OpenAPI document and the table of routes are read from these declarations. The
+//! guard is an argument of every constructor, so a route that forgot it does not compile:
+//!
+//! ```compile_fail,E0061
+//! use quarterdeck_http::endpoint::get;
+//! let _ = get("/users", "users.list");
+//! ```
+//!
+//! ```
+//! use quarterdeck_domain::role::Guard;
+//! use quarterdeck_http::endpoint::get;
+//! let _ = get("/users", "users.list", Guard::Ceo);
+//! ```
+
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use quarterdeck_domain::ErrorCode;
+use quarterdeck_domain::role::Guard;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::App;
+use crate::openapi::{SchemaOf, list_of, one_of};
+
+/// A declared endpoint.
+pub struct Endpoint {
+    pub(crate) docs: Docs,
+    pub(crate) route: MethodRouter<App>,
+}
+
+/// What is said about an endpoint, and checked before it runs.
+#[derive(Clone)]
+pub struct Docs {
+    /// HTTP method.
+    pub method: Method,
+    /// Path below the API prefix, such as `/users/{user_id}`.
+    pub path: &'static str,
+    /// Name in the form `<domain>.<action>`, unique; also what rate limits are keyed by.
+    pub operation: &'static str,
+    /// Who may call.
+    pub guard: Guard,
+    /// Whether CSRF protection leaves it alone: the caller may have no session yet, or an old one.
+    pub csrf_exempt: bool,
+    /// Whether it answers an account that must change its password first.
+    pub open_to_forced_change: bool,
+    /// Whether it stays public even if the operator lists the public paths anew.
+    pub always_public: bool,
+    pub(crate) summary: &'static str,
+    pub(crate) description: &'static str,
+    pub(crate) query: Vec<Parameter>,
+    pub(crate) headers: Vec<(&'static str, &'static str)>,
+    pub(crate) body: Option<SchemaOf>,
+    pub(crate) success: Success,
+    pub(crate) failures: Vec<ErrorCode>,
+}
+
+/// What a successful call answers.
+#[derive(Clone)]
+pub(crate) struct Success {
+    pub(crate) status: u16,
+    pub(crate) content: Content,
+}
+
+#[derive(Clone)]
+pub(crate) enum Content {
+    Nothing,
+    Envelope(SchemaOf),
+    Page(SchemaOf),
+    Other(&'static str),
+}
+
+macro_rules! constructors {
+    ($($(#[$meta:meta])* $name:ident $method:ident),+ $(,)?) => {
+        $(
+            $(#[$meta])*
+            pub fn $name(path: &'static str, operation: &'static str, guard: Guard) -> Docs {
+                Docs::new(Method::$method, path, operation, guard)
+            }
+        )+
+    };
+}
+
+constructors! {
+    /// Declares a `GET` endpoint.
+    get GET,
+    /// Declares a `POST` endpoint.
+    post POST,
+    /// Declares a `PUT` endpoint.
+    put PUT,
+    /// Declares a `PATCH` endpoint.
+    patch PATCH,
+    /// Declares a `DELETE` endpoint.
+    delete DELETE,
+}
+
+impl Docs {
+    fn new(method: Method, path: &'static str, operation: &'static str, guard: Guard) -> Self {
+        Self {
+            method,
+            path,
+            operation,
+            guard,
+            csrf_exempt: false,
+            open_to_forced_change: false,
+            always_public: false,
+            summary: "",
+            description: "",
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+            success: Success { status: 200, content: Content::Nothing },
+            failures: Vec::new(),
+        }
+    }
+
+    /// One line, then details; Markdown.
+    pub fn doc(mut self, summary: &'static str, description: &'static str) -> Self {
+        (self.summary, self.description) = (summary, description);
+        self
+    }
+
+    /// Exempt from CSRF protection: whoever calls may have no session, or one that has ended.
+    pub fn csrf_exempt(mut self) -> Self {
+        self.csrf_exempt = true;
+        self
+    }
+
+    /// Answers an account that must change its password first.
+    pub fn open_to_forced_change(mut self) -> Self {
+        self.open_to_forced_change = true;
+        self
+    }
+
+    /// Public whatever paths the operator lists as public.
+    pub fn always_public(mut self) -> Self {
+        self.always_public = true;
+        self
+    }
+
+    /// Query parameters.
+    pub fn query<T: IntoParams>(mut self) -> Self {
+        self.query.extend(T::into_params(|| Some(ParameterIn::Query)));
+        self
+    }
+
+    /// A request header that changes what the call does.
+    pub fn header(mut self, name: &'static str, description: &'static str) -> Self {
+        self.headers.push((name, description));
+        self
+    }
+
+    /// JSON body.
+    pub fn body<T: ToSchema>(mut self) -> Self {
+        self.body = Some(one_of::<T>);
+        self
+    }
+
+    /// Answers `T` in the envelope.
+    pub fn gives<T: ToSchema>(self, status: u16) -> Self {
+        self.success(status, Content::Envelope(one_of::<T>))
+    }
+
+    /// Answers a list of `T` in the envelope.
+    pub fn gives_list<T: ToSchema>(self) -> Self {
+        self.success(200, Content::Envelope(list_of::<T>))
+    }
+
+    /// Takes `offset` and `limit` and answers a page of `T`.
+    pub fn gives_page<T: ToSchema>(self) -> Self {
+        self.success(200, Content::Page(list_of::<T>))
+    }
+
+    /// Answers 204 without a body.
+    pub fn gives_nothing(self) -> Self {
+        self.success(204, Content::Nothing)
+    }
+
+    /// Answers something else than JSON.
+    pub fn gives_content(self, media_type: &'static str) -> Self {
+        self.success(200, Content::Other(media_type))
+    }
+
+    fn success(mut self, status: u16, content: Content) -> Self {
+        self.success = Success { status, content };
+        self
+    }
+
+    /// Failures beyond those every endpoint of its kind has.
+    pub fn fails(mut self, codes: &[ErrorCode]) -> Self {
+        self.failures.extend_from_slice(codes);
+        self
+    }
+
+    /// The function that answers.
+    ///
+    pub fn to<T: 'static>(self, handler: impl Handler<T, App>) -> Endpoint {
+        let filter = match self.method {
+            Method::GET => MethodFilter::GET,
+            Method::POST => MethodFilter::POST,
+            Method::PUT => MethodFilter::PUT,
+            Method::PATCH => MethodFilter::PATCH,
+            _ => MethodFilter::DELETE,
+        };
+        Endpoint { route: on(filter, handler), docs: self }
+    }
+
+    /// Names of the path parameters, in order.
+    pub(crate) fn path_parameters(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+}

@@ -1,0 +1,226 @@
+//! The OpenAPI 3.1 document, read from the declared endpoints.
+
+use std::collections::BTreeMap;
+
+use quarterdeck_domain::role::Guard;
+use quarterdeck_domain::{Category, ErrorCode};
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use crate::edge::{ErrorDetail, PaginationMeta, ProblemDetail};
+use crate::endpoint::{Content, Docs, Endpoint};
+
+/// Registers a schema and everything it refers to; answers a reference to it.
+pub(crate) type SchemaOf = fn(&mut Schemas) -> Value;
+
+/// Named schemas of the document.
+pub(crate) type Schemas = BTreeMap<String, Value>;
+
+pub(crate) fn one_of<T: ToSchema>(schemas: &mut Schemas) -> Value {
+    let mut all = vec![(T::name().into_owned(), T::schema())];
+    T::schemas(&mut all);
+    for (name, schema) in all {
+        schemas.entry(name).or_insert_with(|| serde_json::to_value(schema).unwrap_or_default());
+    }
+    reference(&T::name())
+}
+
+pub(crate) fn list_of<T: ToSchema>(schemas: &mut Schemas) -> Value {
+    json!({ "type": "array", "items": one_of::<T>(schemas) })
+}
+
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn nullable(schema: Value) -> Value {
+    json!({ "oneOf": [schema, { "type": "null" }] })
+}
+
+/// The document for endpoints below `prefix`.
+pub(crate) fn document(prefix: &str, endpoints: &[Endpoint], version: &str) -> Value {
+    let mut schemas = Schemas::new();
+    one_of::<ErrorDetail>(&mut schemas);
+    one_of::<ProblemDetail>(&mut schemas);
+    one_of::<PaginationMeta>(&mut schemas);
+    schemas.insert("ErrorCode".to_owned(), error_codes());
+    schemas.insert("ErrorEnvelope".to_owned(), error_envelope());
+    let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+    for Endpoint { docs, .. } in endpoints {
+        let item = paths.entry(format!("{prefix}{}", docs.path)).or_default();
+        item.insert(docs.method.as_str().to_lowercase(), operation(docs, &mut schemas));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Quarterdeck API",
+            "version": version,
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+            "description": "Self-hosted control plane for AI-agent organisations. Successful answers are \
+                wrapped in an envelope; failures are envelopes too, or RFC 9457 problem documents when \
+                `Accept` prefers `application/problem+json`.",
+        },
+        "servers": [{ "url": "/" }],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "session": { "type": "apiKey", "in": "cookie", "name": "session",
+                    "description": "Set by sign-in. Mutations also repeat the csrf_token cookie in X-CSRF-Token." },
+                "bearer": { "type": "http", "scheme": "bearer", "description": "An API key or a JWT." },
+            },
+            "responses": failures(),
+        },
+    })
+}
+
+fn operation(docs: &Docs, schemas: &mut Schemas) -> Value {
+    let tag = docs.operation.split('.').next().unwrap_or_default();
+    let mut parameters: Vec<Value> = docs
+        .path_parameters()
+        .map(|name| {
+            json!({ "name": name, "in": "path", "required": true,
+                    "schema": { "type": "string", "minLength": 1, "maxLength": 128 } })
+        })
+        .collect();
+    parameters.extend(docs.query.iter().filter_map(|p| serde_json::to_value(p).ok()));
+    if matches!(docs.success.content, Content::Page(_)) {
+        parameters.push(json!({ "name": "offset", "in": "query", "required": false,
+            "schema": { "type": "integer", "minimum": 0, "default": 0 } }));
+        parameters.push(json!({ "name": "limit", "in": "query", "required": false,
+            "schema": { "type": "integer", "minimum": 1, "maximum": 200, "default": 50 } }));
+    }
+    for (name, description) in &docs.headers {
+        parameters.push(json!({ "name": name, "in": "header", "required": false,
+            "description": description, "schema": { "type": "string" } }));
+    }
+    let mut value = json!({
+        "operationId": docs.operation,
+        "tags": [tag],
+        "summary": docs.summary,
+        "responses": responses(docs, schemas, !parameters.is_empty()),
+        "security": if docs.guard == Guard::Public { json!([]) } else { json!([{ "session": [] }, { "bearer": [] }]) },
+        "x-guard": docs.guard.name(),
+    });
+    if !docs.description.is_empty() {
+        value["description"] = docs.description.into();
+    }
+    if !parameters.is_empty() {
+        value["parameters"] = parameters.into();
+    }
+    if let Some(body) = docs.body {
+        value["requestBody"] =
+            json!({ "required": true, "content": { "application/json": { "schema": body(schemas) } } });
+    }
+    value
+}
+
+fn responses(docs: &Docs, schemas: &mut Schemas, has_parameters: bool) -> Value {
+    let description = if docs.summary.is_empty() { "Success" } else { docs.summary };
+    let success = match &docs.success.content {
+        Content::Nothing => json!({ "description": description }),
+        Content::Other(media_type) => {
+            json!({ "description": description, "content": { *media_type: { "schema": { "type": "string" } } } })
+        }
+        Content::Envelope(schema) => success(description, &envelope(schema(schemas))),
+        Content::Page(schema) => success(description, &page(schema(schemas))),
+    };
+    let mut all = Map::from_iter([(docs.success.status.to_string(), success)]);
+    let mut fails = |statuses: &[u16]| {
+        for status in statuses {
+            all.insert(
+                status.to_string(),
+                json!({ "$ref": format!("#/components/responses/Failure{status}") }),
+            );
+        }
+    };
+    fails(&[429, 500, 503]);
+    if docs.guard != Guard::Public {
+        fails(&[401, 403]);
+    } else if docs.method != axum::http::Method::GET {
+        fails(&[403]);
+    }
+    if docs.body.is_some() {
+        fails(&[400, 413, 415]);
+    }
+    if has_parameters {
+        fails(&[400]);
+    }
+    if docs.path.contains('{') {
+        fails(&[404]);
+    }
+    for code in &docs.failures {
+        fails(&[code.status()]);
+    }
+    Value::Object(all)
+}
+
+fn success(description: &str, schema: &Value) -> Value {
+    json!({ "description": description, "content": { "application/json": { "schema": schema } } })
+}
+
+fn envelope(data: Value) -> Value {
+    json!({
+        "type": "object",
+        "required": ["data", "error", "error_detail", "success"],
+        "properties": {
+            "data": nullable(data),
+            "error": { "type": ["string", "null"] },
+            "error_detail": nullable(reference("ErrorDetail")),
+            "success": { "type": "boolean", "readOnly": true },
+        },
+    })
+}
+
+fn page(items: Value) -> Value {
+    let mut schema = envelope(Value::Null);
+    schema["required"] =
+        json!(["data", "error", "error_detail", "success", "pagination", "degraded_sources"]);
+    schema["properties"]["data"] = items;
+    schema["properties"]["pagination"] = reference("PaginationMeta");
+    schema["properties"]["degraded_sources"] = json!({ "type": "array", "items": { "type": "string" } });
+    schema
+}
+
+fn error_envelope() -> Value {
+    let mut schema = envelope(json!({ "type": "null" }));
+    schema["properties"]["data"] = json!({ "type": "null" });
+    schema["properties"]["error"] = json!({ "type": "string" });
+    schema["properties"]["error_detail"] = reference("ErrorDetail");
+    schema
+}
+
+fn error_codes() -> Value {
+    let list: Vec<String> = ErrorCode::ALL
+        .iter()
+        .map(|code| format!("- `{}` {} — {}", code.number(), code.name(), code.default_text()))
+        .collect();
+    json!({
+        "type": "integer",
+        "enum": ErrorCode::ALL.iter().map(|code| code.number()).collect::<Vec<_>>(),
+        "description": list.join("\n"),
+    })
+}
+
+/// One reusable response per status of the error table.
+fn failures() -> Value {
+    let statuses = ErrorCode::ALL.iter().map(|code| code.status()).chain([405, 413, 415]);
+    let responses = statuses.map(|status| {
+        let families = Category::ALL
+            .iter()
+            .filter(|c| ErrorCode::ALL.iter().any(|e| e.status() == status && e.category() == **c));
+        let description = match families.map(|c| c.title()).collect::<Vec<_>>().join(" or ") {
+            none if none.is_empty() => "The request itself is wrong".to_owned(),
+            titles => titles,
+        };
+        let body = json!({
+            "description": description,
+            "content": {
+                "application/json": { "schema": reference("ErrorEnvelope") },
+                "application/problem+json": { "schema": reference("ProblemDetail") },
+            },
+        });
+        (format!("Failure{status}"), body)
+    });
+    Value::Object(responses.collect())
+}

@@ -1,0 +1,27 @@
+//! The endpoints of `/api/v1`, by resource.
+
+mod api_keys;
+mod auth;
+mod backups;
+pub mod health;
+mod sessions;
+mod setup;
+mod users;
+
+use crate::endpoint::Endpoint;
+
+/// Every endpoint.
+pub fn endpoints() -> Vec<Endpoint> {
+    [
+        health::endpoints(),
+        setup::endpoints(),
+        auth::endpoints(),
+        sessions::endpoints(),
+        api_keys::endpoints(),
+        users::endpoints(),
+        backups::endpoints(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
