@@ -29,7 +29,7 @@ pub(crate) struct Gate {
 }
 
 /// The caller of a guarded endpoint.
-pub struct Caller(pub Arc<Identity>);
+pub(crate) struct Caller(pub Arc<Identity>);
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Failure;

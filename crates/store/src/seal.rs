@@ -18,6 +18,8 @@ const NONCE_BYTES: usize = 24;
 /// Why a sealed text could not be opened or made. Names keys by their id only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SealError {
+    /// No key is configured.
+    NoKey,
     /// Not the text form of a sealed secret.
     Malformed,
     /// Sealed with a key that is not at hand.
@@ -31,6 +33,7 @@ pub enum SealError {
 impl std::fmt::Display for SealError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::NoKey => f.write_str("no key is configured"),
             Self::Malformed => f.write_str("not a sealed secret"),
             Self::UnknownKey(id) => write!(f, "sealed with key {id}, which is not configured"),
             Self::NotAuthentic => f.write_str("altered, or sealed for another record"),

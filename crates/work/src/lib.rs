@@ -1,1 +1,3 @@
 //! What gets done: settings.
+
+pub mod settings;

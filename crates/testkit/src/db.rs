@@ -1,0 +1,74 @@
+//! Fresh databases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quarterdeck_store::{Database, Store};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tempfile::TempDir;
+
+/// A database of one test; clones are the same one.
+#[derive(Clone)]
+pub struct TestDb {
+    /// What [`Store::open`] takes.
+    pub database: Database,
+    _folder: Option<Arc<TempDir>>,
+}
+
+impl TestDb {
+    /// An SQLite file in a temporary folder.
+    pub fn sqlite() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let path = folder.path().join("quarterdeck.db");
+        Self {
+            database: Database::Sqlite { path, journal_size_limit: 1 << 20 },
+            _folder: Some(Arc::new(folder)),
+        }
+    }
+
+    /// A new database on the PostgreSQL of the tests; `None`, with a word, without one.
+    #[allow(clippy::print_stderr, reason = "the reader of a test run must know what it left out")]
+    pub async fn postgres() -> Option<Self> {
+        let Ok(url) = std::env::var("QUARTERDECK_TEST_POSTGRES_URL") else {
+            eprintln!("skipped: QUARTERDECK_TEST_POSTGRES_URL is not set; run make test");
+            return None;
+        };
+        let options: PgConnectOptions = url.parse().expect("QUARTERDECK_TEST_POSTGRES_URL is an URL");
+        let admin = PgPoolOptions::new().max_connections(1).connect_with(options.clone()).await;
+        let admin = admin.expect("PostgreSQL answers");
+        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&admin)
+            .await
+            .expect("a new database");
+        admin.close().await;
+        let database = Database::Postgres {
+            options: Box::new(options.database(&name)),
+            min_connections: 1,
+            max_connections: 8,
+            connect_timeout: Duration::from_secs(10),
+            acquire_timeout: Duration::from_secs(30),
+        };
+        Some(Self { database, _folder: None })
+    }
+
+    /// Opens a store; on PostgreSQL any number of times.
+    pub async fn open(&self) -> Store {
+        Store::open(self.database.clone()).await.expect("the store opens")
+    }
+
+    /// Whether two servers may share it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.database, Database::Postgres { .. })
+    }
+
+    /// The database itself, for looking behind the store's back; PostgreSQL only.
+    pub async fn postgres_pool(&self) -> Option<PgPool> {
+        match &self.database {
+            Database::Postgres { options, .. } => {
+                Some(PgPoolOptions::new().max_connections(1).connect_with((**options).clone()).await.ok()?)
+            }
+            Database::Sqlite { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The whole router on a fresh store, with cheap password hashes and a clock that stands still.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use quarterdeck_auth::{Auth, AuthConfig, HashCost, JwtSecret, NewKey, Password};
+use quarterdeck_domain::clock::{Clock, ManualClock, SharedClock};
+use quarterdeck_domain::role::HumanRole;
+use quarterdeck_domain::setting::Registry;
+use quarterdeck_domain::text::NotBlank;
+use quarterdeck_http::app::{App, Parts};
+use quarterdeck_http::edge::{Edge, EdgeConfig, EdgeService, wrap};
+use quarterdeck_http::v1::health::Health;
+use quarterdeck_store::Store;
+use quarterdeck_work::settings::{Settings, Setup, Sources};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use crate::{Caller, TestDb};
+
+/// Password of every person a test makes.
+pub const PASSWORD: &str = "correct horse battery";
+/// Signing secret of every test server, so that tests can forge tokens with it.
+pub const SECRET: &str = "a signing secret that only the tests know";
+
+/// A running server without a socket.
+pub struct TestServer {
+    /// What handlers share.
+    pub app: App,
+    /// The database, for a second server beside this one.
+    pub db: TestDb,
+    /// Time; moves when told to.
+    pub clock: Arc<ManualClock>,
+    service: EdgeService,
+}
+
+/// What a test changes about its server.
+pub struct Options {
+    /// Identity.
+    pub auth: AuthConfig,
+    /// Edge.
+    pub edge: EdgeConfig,
+    /// Cost of password hashes.
+    pub cost: HashCost,
+    /// Values of environment and configuration file.
+    pub sources: Sources,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let auth = AuthConfig { jwt_secret: SECRET.into(), ..AuthConfig::default() };
+        Self { auth, edge: EdgeConfig::default(), cost: HashCost::TEST, sources: Sources::default() }
+    }
+}
+
+impl TestServer {
+    /// A server on SQLite with default settings.
+    pub async fn start() -> Self {
+        Self::on(TestDb::sqlite()).await
+    }
+
+    /// A server on this database with default settings.
+    pub async fn on(db: TestDb) -> Self {
+        Self::with(db, |_| {}).await
+    }
+
+    /// A server on this database with changed settings.
+    pub async fn with(db: TestDb, change: impl FnOnce(&mut Options)) -> Self {
+        let clock = ManualClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default());
+        Self::with_clock(db, clock, change).await
+    }
+
+    /// Another copy of the program on the same database and clock.
+    pub async fn second(&self, change: impl FnOnce(&mut Options)) -> Self {
+        Self::with_clock(self.db.clone(), Arc::clone(&self.clock), change).await
+    }
+
+    async fn with_clock(db: TestDb, clock: Arc<ManualClock>, change: impl FnOnce(&mut Options)) -> Self {
+        let mut options = Options::default();
+        change(&mut options);
+        let store = db.open().await;
+        let app = Self::wire(store, Arc::clone(&clock) as SharedClock, options).await;
+        let service = wrap(app.router(), Arc::clone(&app.edge));
+        Self { app, db, clock, service }
+    }
+
+    async fn wire(store: Store, clock: SharedClock, options: Options) -> App {
+        let secret = JwtSecret::new(options.auth.jwt_secret.clone()).expect("a long secret");
+        let auth = Auth::start(options.auth, store.clone(), Arc::clone(&clock), secret, options.cost);
+        let auth = auth.await.expect("identity starts");
+        auth.ensure_system_user().await.expect("the system user");
+        auth.ensure_owner().await.expect("the first owner");
+        let setup = Setup {
+            registry: Registry::of_this_program().expect("sound definitions"),
+            sources: options.sources,
+            keys: None,
+            rules: Vec::new(),
+        };
+        let settings = Settings::open(store.clone(), Arc::clone(&clock), setup).await.expect("settings open");
+        App::new(Parts {
+            auth,
+            health: Health::new(store.clone(), Arc::clone(&clock)),
+            store,
+            settings,
+            edge: Arc::new(Edge::new(options.edge).expect("the edge")),
+            started: clock.monotonic(),
+            clock,
+            api_prefix: "/api/v1".to_owned(),
+        })
+    }
+
+    /// Somebody without credentials.
+    pub fn anonymous(&self) -> Caller {
+        Caller::new(self.service.clone())
+    }
+
+    /// The CEO with session cookies; made by the first call, signed in by later ones.
+    pub async fn ceo(&self) -> Caller {
+        let mut caller = self.anonymous();
+        let body = json!({"username": "ceo", "password": PASSWORD});
+        if caller.post("/api/v1/auth/setup", &body).await.status != 201 {
+            caller.post("/api/v1/auth/login", &body).await.expect(200);
+        }
+        caller
+    }
+
+    /// A person with this role, made if need be, with session cookies and no password to change.
+    pub async fn person(&self, username: &str, role: HumanRole) -> Caller {
+        let name = NotBlank::new(username).expect("a name");
+        let first = "the first password";
+        let password = Password::new(first.to_owned()).expect("a password");
+        let created = self.app.auth.create_user("test", name, password, role).await;
+        let mut caller = self.anonymous();
+        if created.is_ok() {
+            let body = json!({"username": username, "password": first});
+            caller.post("/api/v1/auth/login", &body).await.expect(200);
+            let body = json!({"current_password": first, "new_password": PASSWORD});
+            caller.post("/api/v1/auth/change-password", &body).await.expect(200);
+        } else {
+            caller = self.sign_in(username).await;
+        }
+        caller
+    }
+
+    /// A new session of a person a test made.
+    pub async fn sign_in(&self, username: &str) -> Caller {
+        let mut caller = self.anonymous();
+        let body = json!({"username": username, "password": PASSWORD});
+        caller.post("/api/v1/auth/login", &body).await.expect(200);
+        caller
+    }
+
+    /// A script with an API key of this person.
+    pub async fn key_of(&self, owner: &Caller, role: HumanRole) -> Caller {
+        let cookie = owner.cookie("session").unwrap_or_default().to_owned();
+        let shown = quarterdeck_auth::Credentials { cookie: Some(&cookie), authorization: None };
+        let identity = self.app.auth.identify(shown).await.expect("a signed-in owner");
+        let wanted = NewKey { name: NotBlank::new("test").expect("a name"), role, expires_at: None };
+        let issued = self.app.auth.issue_key(&identity, wanted).await.expect("a key");
+        self.bearer(issued.raw.expose_secret())
+    }
+
+    /// A script with this bearer token.
+    pub fn bearer(&self, token: &str) -> Caller {
+        self.anonymous().with_bearer(token)
+    }
+
+    /// The command line, with a fresh system token.
+    pub fn system_cli(&self) -> Caller {
+        let token = quarterdeck_auth::cli_token::mint_cli_token(
+            &SecretString::from(SECRET),
+            self.app.auth.config().jwt_algorithm,
+            self.now(),
+        );
+        self.bearer(&token.expect("a token"))
+    }
+
+    /// What the clock says.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+}
