@@ -23,8 +23,7 @@ mod users;
 pub mod cli_token;
 pub mod config;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, RwLock};
 
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::{Error, Result};
@@ -57,13 +56,37 @@ pub struct Auth {
     hasher: Hasher,
     hot: Arc<Hot>,
     tickets: Arc<Tickets>,
-    live: Live,
+    live: RwLock<Live>,
 }
 
-/// What an operator may change while the server runs.
-struct Live {
-    jwt_expiry_minutes: AtomicU32,
-    min_password_length: AtomicU32,
+/// What an operator may change while the server runs; bounds are those of [`AuthConfig`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// Lifetime of tokens minted from now on, minutes.
+    pub jwt_expiry_minutes: u32,
+    /// Shortest password accepted, characters.
+    pub min_password_length: u32,
+    /// Sessions a user may hold at once; 0 = any number.
+    pub max_concurrent_sessions: u32,
+    /// Failed sign-ins inside the window that lock an account.
+    pub lockout_threshold: u32,
+    /// Length of the window, minutes.
+    pub lockout_window_minutes: u32,
+    /// How long a lock holds, minutes.
+    pub lockout_duration_minutes: u32,
+}
+
+impl From<&AuthConfig> for Live {
+    fn from(config: &AuthConfig) -> Self {
+        Self {
+            jwt_expiry_minutes: config.jwt_expiry_minutes,
+            min_password_length: config.min_password_length,
+            max_concurrent_sessions: config.max_concurrent_sessions,
+            lockout_threshold: config.lockout_threshold,
+            lockout_window_minutes: config.lockout_window_minutes,
+            lockout_duration_minutes: config.lockout_duration_minutes,
+        }
+    }
 }
 
 impl Auth {
@@ -91,10 +114,7 @@ impl Auth {
             }
         });
         hot.load_revoked().await?;
-        let live = Live {
-            jwt_expiry_minutes: AtomicU32::new(config.jwt_expiry_minutes),
-            min_password_length: AtomicU32::new(config.min_password_length),
-        };
+        let live = RwLock::new(Live::from(&config));
         let signer = Signer::new(&secret, config.jwt_algorithm);
         let hasher = Hasher::new(cost);
         Ok(Arc::new(Self { config, store, clock, secret, signer, hasher, hot, tickets, live }))
@@ -105,19 +125,14 @@ impl Auth {
         &self.config
     }
 
-    /// Shortest password accepted, in characters.
-    pub fn min_password_length(&self) -> u32 {
-        self.live.min_password_length.load(Ordering::Relaxed)
+    /// What may change while the server runs, as it is now.
+    pub fn live(&self) -> Live {
+        *self.live.read().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Changes the shortest password accepted from now on.
-    pub fn set_min_password_length(&self, characters: u32) {
-        self.live.min_password_length.store(characters, Ordering::Relaxed);
-    }
-
-    /// Lifetime of tokens minted from now on, in minutes.
-    pub fn set_jwt_expiry_minutes(&self, minutes: u32) {
-        self.live.jwt_expiry_minutes.store(minutes, Ordering::Relaxed);
+    /// Changes what may change while the server runs; counts from the next request on.
+    pub fn set_live(&self, live: Live) {
+        *self.live.write().unwrap_or_else(|e| e.into_inner()) = live;
     }
 
     /// How many unused WebSocket tickets a user may hold.
@@ -126,11 +141,11 @@ impl Auth {
     }
 
     fn jwt_expiry_seconds(&self) -> i64 {
-        i64::from(self.live.jwt_expiry_minutes.load(Ordering::Relaxed)) * 60
+        i64::from(self.live().jwt_expiry_minutes) * 60
     }
 
     fn check_length(&self, password: &Password) -> std::result::Result<(), String> {
-        let minimum = self.min_password_length() as usize;
+        let minimum = self.live().min_password_length as usize;
         if password.characters() < minimum {
             return Err(format!("must have at least {minimum} characters"));
         }

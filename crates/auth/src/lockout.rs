@@ -14,11 +14,11 @@ const ADDRESS_FACTOR: u64 = 5;
 
 impl Auth {
     fn window(&self) -> TimeDelta {
-        TimeDelta::minutes(i64::from(self.config.lockout_window_minutes))
+        TimeDelta::minutes(i64::from(self.live().lockout_window_minutes))
     }
 
     fn lock_duration(&self) -> TimeDelta {
-        TimeDelta::minutes(i64::from(self.config.lockout_duration_minutes))
+        TimeDelta::minutes(i64::from(self.live().lockout_duration_minutes))
     }
 
     /// How long stored failures still matter.
@@ -39,7 +39,7 @@ impl Auth {
             return Ok(None);
         }
         let failures = login_attempt::count(connection, name, newest - self.window()).await?;
-        Ok((failures >= u64::from(self.config.lockout_threshold)).then_some(until))
+        Ok((failures >= u64::from(self.live().lockout_threshold)).then_some(until))
     }
 
     /// Counts one failure and says what to answer: `otherwise`, or 429/1003 if the name is locked now.
@@ -60,8 +60,8 @@ impl Auth {
         tracing::warn!(
             target: "auth",
             username = name,
-            threshold = self.config.lockout_threshold,
-            duration_minutes = self.config.lockout_duration_minutes,
+            threshold = self.live().lockout_threshold,
+            duration_minutes = self.live().lockout_duration_minutes,
             "auth.account_locked"
         );
         Ok(locked(until, now))
@@ -69,7 +69,7 @@ impl Auth {
 
     /// Refuses an address that has failed with many names.
     pub(crate) async fn check_address(&self, address: &str, now: DateTime<Utc>) -> Result<()> {
-        let allowed = u64::from(self.config.lockout_threshold) * ADDRESS_FACTOR;
+        let allowed = u64::from(self.live().lockout_threshold) * ADDRESS_FACTOR;
         let failures = login_attempt::count_from(self.store.read(), address, now - self.window()).await?;
         if failures < allowed {
             return Ok(());

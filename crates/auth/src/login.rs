@@ -208,7 +208,7 @@ impl Auth {
         let now = self.clock.now();
         let session_id = uuid::Uuid::new_v4().simple().to_string();
         let issued = self.issue(tx, user, session_id.clone(), client, now).await?;
-        let limit = self.config.max_concurrent_sessions as usize;
+        let limit = self.live().max_concurrent_sessions as usize;
         if limit > 0 {
             // Parallel sign-ins of one user must count each other's sessions.
             user::lock(tx, &issued.user.id).await?;

@@ -6,6 +6,7 @@ mod backups;
 pub mod health;
 mod sessions;
 mod setup;
+mod sinks;
 mod users;
 
 use crate::endpoint::Endpoint;
@@ -15,6 +16,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     [
         health::endpoints(),
         setup::endpoints(),
+        sinks::endpoints(),
         auth::endpoints(),
         sessions::endpoints(),
         api_keys::endpoints(),

@@ -51,6 +51,6 @@ async fn status(State(app): State<App>) -> Result<impl IntoResponse> {
         has_name_locales: false,
         has_company: false,
         has_agents: false,
-        min_password_length: app.auth.min_password_length(),
+        min_password_length: app.auth.live().min_password_length,
     }))
 }
