@@ -65,6 +65,7 @@ require_toolchain() {
 install_packages() {
   has apt-get || die "apt-get is not there. Install the equivalents of $* by hand, then try again."
   local policy=/usr/sbin/policy-rc.d guarded=no status=0
+  mkdir -p "$TARGET_DIR"
   if [[ ! -e $policy ]]; then
     guarded=yes
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null

@@ -6,7 +6,6 @@ set -euo pipefail
 
 NEXTEST_VERSION=0.9.143
 
-mkdir -p "$TARGET_DIR"
 SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/quarterdeck-test.XXXXXX")
 clean_up() {
   stop_postgres
