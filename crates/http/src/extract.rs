@@ -27,7 +27,7 @@ pub const DEFAULT_LIMIT: u32 = 50;
 /// Most things on a page.
 pub const MAX_LIMIT: u32 = 200;
 
-/// The JSON body of a request.
+/// The body of a request, a JSON object.
 #[derive(Clone, Copy, Debug)]
 pub struct Body<T>(pub T);
 

@@ -43,7 +43,8 @@ pub(super) fn compress(
     if !compressible(&response, method, minimum) {
         return response;
     }
-    let Some(coding) = accept_encoding.and_then(coding) else { return varying(response) };
+    let response = varying(response);
+    let Some(coding) = accept_encoding.and_then(coding) else { return response };
     let mut request = Request::new(());
     request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(coding.as_str()));
     let mut response = Some(response);

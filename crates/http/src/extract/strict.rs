@@ -1,5 +1,6 @@
-//! A first look at JSON text, before it is read into anything: well-formed, not too deep, and no
-//! member twice, wherever it stands. Parsers that differ on twins let attackers say two things at once.
+//! A first look at JSON text, before it is read into anything: an object, well-formed, not too deep,
+//! and no member twice, wherever it stands. Parsers that differ on twins let attackers say two things
+//! at once; and structs could otherwise be read from arrays.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -15,7 +16,10 @@ pub(super) fn check(json: &[u8]) -> Result<(), FieldError> {
     let checked = serde_path_to_error::deserialize::<_, Strict>(&mut deserializer);
     let (pointer, error) = match checked {
         Ok(Strict) => match deserializer.end() {
-            Ok(()) => return Ok(()),
+            Ok(()) if json.trim_ascii_start().starts_with(b"{") => return Ok(()),
+            Ok(()) => {
+                return Err(FieldError { pointer: String::new(), detail: "must be an object".to_owned() });
+            }
             Err(error) => (String::new(), error),
         },
         Err(error) => (super::refusal::pointer(error.path()), error.into_inner()),
