@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 /// Source of both clocks a server needs.
 pub trait Clock: Send + Sync + 'static {
@@ -29,8 +29,9 @@ impl SystemClock {
 }
 
 impl Clock for SystemClock {
+    /// In whole microseconds, as databases keep it: what is answered now and read later is the same.
     fn now(&self) -> DateTime<Utc> {
-        Utc::now()
+        Utc::now().trunc_subsecs(6)
     }
 
     fn monotonic(&self) -> Duration {
