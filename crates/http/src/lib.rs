@@ -15,3 +15,4 @@ mod openapi;
 pub mod pages;
 pub mod server;
 pub mod v1;
+pub mod pages;

@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use quarterdeck_domain::sink::LogLevel;
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_store::config::StoreConfig;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use data_dir::create as create_data_dir;
 pub use environment::Environment;
@@ -46,7 +47,8 @@ pub struct LogConfig {
     /// Folder of the log files; absent = `logs` in the data folder.
     pub dir: Option<PathBuf>,
     /// Least level of the events on the console; absent = as the console's sink says.
-    pub level: Option<String>,
+    #[serde(deserialize_with = "level")]
+    pub level: Option<LogLevel>,
 }
 
 /// Where a value came from.
@@ -122,20 +124,17 @@ impl Config {
 }
 
 impl LogConfig {
-    const LEVELS: [&str; 5] = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
-
-    fn validate(&mut self) -> Result<(), String> {
+    fn validate(&self) -> Result<(), String> {
         if self.dir.as_deref().is_some_and(climbs) {
             return Err("log.dir must not contain ..".to_owned());
         }
-        if let Some(level) = &mut self.level {
-            level.make_ascii_uppercase();
-            if !Self::LEVELS.contains(&level.as_str()) {
-                return Err(format!("log.level must be one of {}", Self::LEVELS.join(", ")));
-            }
-        }
         Ok(())
     }
+}
+
+fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LogLevel>, D::Error> {
+    let refuse = |_| serde::de::Error::custom("must be DEBUG, INFO, WARNING, ERROR or CRITICAL");
+    String::deserialize(deserializer)?.parse().map(Some).map_err(refuse)
 }
 
 fn climbs(path: &Path) -> bool {

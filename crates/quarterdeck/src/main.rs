@@ -3,3 +3,10 @@
 mod logging;
 
 fn main() {}
+//! Starts the program; everything else is in the library beside it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quarterdeck::main()
+}

@@ -67,8 +67,9 @@ impl Environment {
         paths: impl Iterator<Item = &'a String> + Clone,
         is_setting: impl Fn(&str) -> bool,
     ) -> Result<Variables, String> {
-        let mut names: BTreeMap<String, &str> =
-            paths.map(|path| (format!("{PREFIX}{}", path.replace('.', "__").to_uppercase()), &**path)).collect();
+        let mut names: BTreeMap<String, &str> = paths
+            .map(|path| (format!("{PREFIX}{}", path.replace('.', "__").to_uppercase()), &**path))
+            .collect();
         names.extend(SHORT.map(|(name, path)| (format!("{PREFIX}{name}"), path)));
         let mut variables = Variables::default();
         for (name, value) in &self.0 {
@@ -118,6 +119,7 @@ fn read(name: &str, path: &str) -> Result<String, String> {
 }
 
 fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a String>) -> String {
-    let hint = super::tree::nearest(name, names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    let hint =
+        super::tree::nearest(name, names).map_or_else(String::new, |near| format!("; did you mean {near}?"));
     format!("{name} means nothing to this version of quarterdeck{hint}")
 }

@@ -30,7 +30,8 @@ pub struct Flags {
 /// never the value of a secret.
 pub fn load(environment: &Environment, flags: &Flags) -> Result<Loaded, String> {
     let defaults = tree::leaves(&Config::default());
-    let settings: Vec<_> = quarterdeck_domain::setting::all().collect();
+    let registry = quarterdeck_domain::setting::Registry::of_this_program()?;
+    let settings = registry.definitions();
     let setting_paths: Vec<_> = settings.iter().filter_map(|setting| setting.yaml_path).collect();
 
     let variables = environment
@@ -145,7 +146,8 @@ impl Names<'_> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{shown} cannot be read ({e})"))?;
         let table: Table = toml::from_str(&text).map_err(|e| {
             // The error's own display quotes the line, which may hold a secret.
-            let line = e.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line =
+                e.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             format!("{shown}, line {line}: {}", e.message().lines().next().unwrap_or_default())
         })?;
         let mut values = BTreeMap::new();
@@ -188,8 +190,11 @@ impl Names<'_> {
         let mut names: Vec<String> =
             self.defaults.keys().cloned().chain(self.settings.iter().map(|&name| name.to_owned())).collect();
         // Sections too: a slip in `[api.sever]` is reported before what stands in it.
-        let sections: Vec<_> =
-            names.iter().filter_map(|name| name.rsplit_once('.')).map(|(section, _)| section.to_owned()).collect();
+        let sections: Vec<_> = names
+            .iter()
+            .filter_map(|name| name.rsplit_once('.'))
+            .map(|(section, _)| section.to_owned())
+            .collect();
         names.extend(sections);
         match tree::nearest(path, names.iter()) {
             Some(near) => format!("{path} is unknown; did you mean {near}?"),

@@ -45,7 +45,7 @@ pub(super) fn typed(default: &Json, text: &str) -> Value {
         },
         Json::Array(_) => list(text).unwrap_or_else(|| {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-            items.map(|item| Value::String(item.to_owned())).collect()
+            Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
         }),
         Json::Null => list(text).unwrap_or_else(keep),
         _ => keep(),
@@ -54,15 +54,15 @@ pub(super) fn typed(default: &Json, text: &str) -> Value {
 
 fn list(text: &str) -> Option<Value> {
     let items: Vec<String> = serde_json::from_str(text).ok()?;
-    Some(items.into_iter().map(Value::String).collect())
+    Some(Value::Array(items.into_iter().map(Value::String).collect()))
 }
 
 /// The text of a value as run-time settings are written.
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(_) | Value::Table(_) => serde_json::to_string(value).unwrap_or_default(),
-        other => other.to_string(),
+        Value::Datetime(date) => date.to_string(),
+        other => serde_json::to_string(other).unwrap_or_default(),
     }
 }
 
@@ -127,5 +127,9 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a Strin
         if name.contains('.') && last(name) == last(candidate) { whole.min(1) } else { whole }
     };
     let bound = 1 + name.len() / 8;
-    candidates.map(|c| (distance(&c), c)).filter(|(d, _)| *d <= bound).min_by_key(|(d, _)| *d).map(|(_, c)| &**c)
+    candidates
+        .map(|c| (distance(&c), c))
+        .filter(|(d, _)| *d <= bound)
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, c)| &**c)
 }

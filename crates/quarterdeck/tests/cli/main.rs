@@ -1,0 +1,7 @@
+//! The compiled program, run the way people run it.
+
+mod accounts;
+mod configuration;
+mod deck;
+mod diagnosis;
+mod usage;
