@@ -15,4 +15,3 @@ mod openapi;
 pub mod pages;
 pub mod server;
 pub mod v1;
-pub mod pages;

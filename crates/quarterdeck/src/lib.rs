@@ -3,7 +3,10 @@
 mod client;
 mod commands;
 mod failure;
+mod lifecycle;
 mod local;
+mod log_settings;
+mod logging;
 mod output;
 mod serve;
 mod terminal;

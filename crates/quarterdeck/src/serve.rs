@@ -1,10 +1,370 @@
-//! The life of the server: what is started in which order, and stopped in the reverse one.
+//! The running server: wiring, start and stop.
 
-use crate::config::Loaded;
-use crate::{Failure, Output};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-/// Runs the server until it is told to stop.
+use quarterdeck_auth::{Auth, HashCost, Live, resolve_secret};
+use quarterdeck_domain::clock::{SharedClock, SystemClock};
+use quarterdeck_domain::setting::{Definition, Registry, api, observability, security};
+use quarterdeck_http::app::{App, Parts, VERSION};
+use quarterdeck_http::config::ApiConfig;
+use quarterdeck_http::edge::{CorsPolicy, Edge, EdgeConfig, EdgeService, TrustedProxies, wrap};
+use quarterdeck_http::server::{ServerOptions, Stopped, Tls, serve};
+use quarterdeck_http::v1::health::Health;
+use quarterdeck_store::Store;
+use quarterdeck_store::seal::Keyring;
+use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Loaded, create_data_dir};
+use crate::lifecycle::Lifecycle;
+use crate::logging::{self, Logging, LoggingConfig};
+use crate::{Failure, Output, local, log_settings};
+
+/// How often metrics are folded, so that they hold a bounded number of samples.
+const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Settings identity follows while the server runs.
+const IDENTITY: [&Definition; 8] = [
+    api::JWT_EXPIRY_MINUTES.definition(),
+    api::MIN_PASSWORD_LENGTH.definition(),
+    api::WS_TICKET_MAX_PENDING_PER_USER.definition(),
+    api::TICKET_CLEANUP_INTERVAL_SECONDS.definition(),
+    security::MAX_CONCURRENT_SESSIONS.definition(),
+    security::LOCKOUT_THRESHOLD.definition(),
+    security::LOCKOUT_WINDOW_MINUTES.definition(),
+    security::LOCKOUT_DURATION_MINUTES.definition(),
+];
+
+/// Runs the server until SIGINT or SIGTERM. A second signal ends the process at once.
+///
+/// # Errors
+/// When a step of the start fails; what had started is stopped again.
 pub(crate) async fn run(loaded: Loaded, output: &Output) -> Result<(), Failure> {
-    let _ = (loaded, output);
-    Err(Failure::runtime("this build has no server"))
+    let config = &loaded.config;
+    create_data_dir(&config.data_dir).map_err(|e| {
+        Failure::runtime(format!("cannot make the data folder {} ({e})", config.data_dir.display()))
+            .hint("name another with --data-dir or QUARTERDECK_DATA_DIR")
+    })?;
+    let log = LoggingConfig {
+        console_level: config.log.level,
+        log_dir: Some(config.log_dir()),
+        ..LoggingConfig::default()
+    };
+    let logging = Arc::new(logging::init(log).map_err(|why| {
+        Failure::runtime(format!("CRITICAL: logging cannot start: {why}"))
+            .hint("check QUARTERDECK_LOG_DIR and QUARTERDECK_LOG_LEVEL")
+    })?);
+    let mut life = Lifecycle::default();
+    let outcome = start_and_wait(&mut life, &loaded, &logging, output).await;
+    life.stop().await;
+    tracing::info!(target: "api", "api.app.shutdown");
+    logging.flush();
+    outcome
+}
+
+async fn start_and_wait(
+    life: &mut Lifecycle,
+    loaded: &Loaded,
+    logging: &Arc<Logging>,
+    output: &Output,
+) -> Result<(), Failure> {
+    let config = &loaded.config;
+    for text in &loaded.unknown_variables {
+        tracing::warn!(target: "config", text, "config.variable.unknown");
+    }
+    for warning in config.api.warnings() {
+        tracing::warn!(target: "api", warning = warning.text, "{}", warning.event);
+    }
+    let signals = Signals::listen()?;
+    let tls = load_tls(&config.api)?;
+    let listener = bind(&config.api).await?;
+    let app = start(life, loaded, logging).await?;
+    if app.auth.needs_setup().await? {
+        let command = "quarterdeck user create NAME --role ceo";
+        output.note(&format!("No account exists yet: open the address below, or run `{command}`."));
+    }
+    let service = wrap(app.router(), Arc::clone(&app.edge));
+    let stopping = CancellationToken::new();
+    let server = spawn_server(listener, service, tls.clone(), stopping.clone());
+    output.print(&format!("Quarterdeck {VERSION} is ready at {}\n", config.api.server.local_url()));
+    tracing::info!(
+        target: "api", version = VERSION, database = app.store.backend_name(), url = config.api.server.local_url(),
+        "api.app.startup"
+    );
+    signals.wait(tls.as_ref()).await;
+    app.edge.drain();
+    stopping.cancel();
+    if let Ok(Stopped::Cut) = server.await {
+        tracing::warn!(target: "api", "api.app.shutdown.connections_cut");
+    }
+    Ok(())
+}
+
+fn spawn_server(
+    listener: TcpListener,
+    service: EdgeService,
+    tls: Option<Tls>,
+    stopping: CancellationToken,
+) -> JoinHandle<Stopped> {
+    tokio::spawn(serve(vec![listener], service, ServerOptions { tls, ..ServerOptions::default() }, stopping))
+}
+
+/// Starts every part behind the listener, in order.
+async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) -> Result<App, Failure> {
+    let config = &loaded.config;
+    let clock = SystemClock::shared();
+    let started = clock.monotonic();
+
+    let store = Store::open(local::database(config)?).await?;
+    let closing = store.clone();
+    life.started("persistence", Duration::from_secs(5), async move { closing.close().await });
+
+    let secret = resolve_secret(&store, &clock, &config.api.auth.jwt_secret).await?;
+    let auth =
+        Auth::start(config.api.auth.clone(), store.clone(), Arc::clone(&clock), secret, HashCost::PRODUCTION)
+            .await?;
+    auth.ensure_system_user().await?;
+
+    let settings = open_settings(loaded, store.clone(), Arc::clone(&clock)).await?;
+    let dispatcher = Arc::new(Dispatcher::new(settings.clone()));
+    let sweep = Arc::new(Mutex::new(Duration::from_secs(60)));
+    follow_settings(&settings, &dispatcher, &auth, logging, &sweep);
+    dispatcher.start()?;
+    life.started("settings", Duration::from_secs(2), async move {
+        // Too slow a stop is logged by the dispatcher.
+        let _ = dispatcher.stop(Duration::from_secs(2)).await;
+    });
+
+    if let Err(error) = auth.ensure_owner().await {
+        tracing::warn!(target: "auth", error = %error, "auth.first_owner.failed");
+    }
+    let edge = Arc::new(Edge::new(edge_config(&config.api)?)?);
+    let upkeep =
+        Upkeep { auth: Arc::clone(&auth), edge: Arc::clone(&edge), logging: Arc::clone(logging), sweep };
+    upkeep.start(life);
+    Ok(App::new(Parts {
+        auth,
+        health: Health::new(store.clone(), Arc::clone(&clock)),
+        store,
+        settings,
+        edge,
+        clock,
+        api_prefix: config.api.api_prefix.clone(),
+        started,
+    }))
+}
+
+async fn open_settings(loaded: &Loaded, store: Store, clock: SharedClock) -> Result<Settings, Failure> {
+    let keys =
+        loaded.config.settings_key.as_ref().map(Keyring::parse).transpose().map_err(Failure::runtime)?;
+    let sources = Sources {
+        environment: loaded.setting_environment.clone().into_iter().collect(),
+        file: loaded.chosen.clone().into_iter().collect(),
+    };
+    let auth = &loaded.config.api.auth;
+    let (refresh_on, refresh_minutes) = (auth.jwt_refresh_enabled, auth.jwt_refresh_expiry_minutes);
+    let outlived = Rule::over([api::JWT_EXPIRY_MINUTES.definition()], move |values| {
+        if refresh_on && i64::from(refresh_minutes) <= values.get(&api::JWT_EXPIRY_MINUTES) {
+            return Err(format!("must be less than the {refresh_minutes} minutes of a refresh token"));
+        }
+        Ok(())
+    });
+    let registry = Registry::of_this_program().map_err(Failure::runtime)?;
+    let setup = Setup { registry, sources, keys, rules: vec![outlived, log_settings::rule()] };
+    Ok(Settings::open(store, clock, setup).await?)
+}
+
+/// Brings identity and logging in line with the settings, now and after every change.
+fn follow_settings(
+    settings: &Settings,
+    dispatcher: &Dispatcher,
+    auth: &Arc<Auth>,
+    logging: &Arc<Logging>,
+    sweep: &Arc<Mutex<Duration>>,
+) {
+    apply_identity(settings, auth, sweep);
+    if let Err(why) = log_settings::apply(settings, logging) {
+        tracing::error!(target: "settings", why, "settings.observability.refused");
+    }
+    let (auth, sweep) = (Arc::clone(auth), Arc::clone(sweep));
+    dispatcher.subscribe("auth", IDENTITY, move |settings, _| {
+        apply_identity(&settings, &auth, &sweep);
+        async { Ok(()) }
+    });
+    let logging = Arc::clone(logging);
+    let watched = [
+        observability::ROOT_LOG_LEVEL.definition(),
+        observability::PER_LOGGER_LEVELS.definition(),
+        observability::ENABLE_CORRELATION.definition(),
+        observability::SINK_OVERRIDES.definition(),
+        observability::CUSTOM_SINKS.definition(),
+    ];
+    dispatcher.subscribe("logging", watched, move |settings, _| {
+        let logging = Arc::clone(&logging);
+        async move {
+            // New sinks may open files and sockets.
+            tokio::task::spawn_blocking(move || log_settings::apply(&settings, &logging))
+                .await
+                .unwrap_or_else(|e| Err(e.to_string()))
+        }
+    });
+}
+
+fn apply_identity(settings: &Settings, auth: &Auth, sweep: &Mutex<Duration>) {
+    // Bounds of the definitions keep every value in range.
+    let number = |value: i64| u32::try_from(value).unwrap_or_default();
+    auth.set_live(Live {
+        jwt_expiry_minutes: number(settings.get(&api::JWT_EXPIRY_MINUTES)),
+        min_password_length: number(settings.get(&api::MIN_PASSWORD_LENGTH)),
+        max_concurrent_sessions: number(settings.get(&security::MAX_CONCURRENT_SESSIONS)),
+        lockout_threshold: number(settings.get(&security::LOCKOUT_THRESHOLD)),
+        lockout_window_minutes: number(settings.get(&security::LOCKOUT_WINDOW_MINUTES)),
+        lockout_duration_minutes: number(settings.get(&security::LOCKOUT_DURATION_MINUTES)),
+    });
+    auth.set_max_pending_tickets(number(settings.get(&api::WS_TICKET_MAX_PENDING_PER_USER)) as usize);
+    let seconds = settings.get(&api::TICKET_CLEANUP_INTERVAL_SECONDS);
+    *sweep.lock().unwrap_or_else(|e| e.into_inner()) = Duration::from_secs_f64(seconds);
+}
+
+/// What is done again and again while the server runs.
+struct Upkeep {
+    auth: Arc<Auth>,
+    edge: Arc<Edge>,
+    logging: Arc<Logging>,
+    sweep: Arc<Mutex<Duration>>,
+}
+
+impl Upkeep {
+    fn start(self, life: &mut Lifecycle) {
+        let stopping = CancellationToken::new();
+        let (sweeping, folding) = (stopping.clone(), stopping.clone());
+        let Self { auth, edge, logging, sweep } = self;
+        let sweeps = tokio::spawn(async move {
+            loop {
+                let pause = *sweep.lock().unwrap_or_else(|e| e.into_inner());
+                tokio::select! {
+                    () = sweeping.cancelled() => return,
+                    () = tokio::time::sleep(pause) => auth.upkeep().await,
+                }
+            }
+        });
+        let folds = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = folding.cancelled() => return,
+                    () = tokio::time::sleep(METRICS_INTERVAL) => {
+                        edge.metrics().run_upkeep();
+                        edge.metrics().set_dropped_log_lines(logging.dropped());
+                    }
+                }
+            }
+        });
+        life.started("upkeep", Duration::from_secs(2), async move {
+            stopping.cancel();
+            for task in [sweeps, folds] {
+                if let Err(error) = task.await {
+                    tracing::error!(target: "api", error = %error, "api.app.upkeep.ended");
+                }
+            }
+        });
+    }
+}
+
+fn edge_config(api: &ApiConfig) -> Result<EdgeConfig, Failure> {
+    let (server, cors) = (&api.server, &api.cors);
+    let cors = CorsPolicy::new(
+        &cors.allowed_origins,
+        &cors.allow_methods,
+        &cors.allow_headers,
+        cors.allow_credentials,
+    )
+    .map_err(Failure::runtime)?;
+    let proxies = server.trusted_proxies.iter().map(ToString::to_string);
+    Ok(EdgeConfig {
+        error_base: api.error_docs_base_url(),
+        cors,
+        trusted_proxies: TrustedProxies::parse(proxies).map_err(Failure::runtime)?,
+        max_body_bytes: server.request_max_body_size_bytes.into(),
+        compression_minimum_size: u16::try_from(server.compression_minimum_size_bytes).unwrap_or(u16::MAX),
+        version: VERSION,
+        ..EdgeConfig::default()
+    })
+}
+
+fn load_tls(api: &ApiConfig) -> Result<Option<Tls>, Failure> {
+    let Some(files) = api.server.tls() else { return Ok(None) };
+    let tls =
+        Tls::load(PathBuf::from(files.cert), PathBuf::from(files.key), files.client_ca.map(PathBuf::from))
+            .map_err(Failure::runtime)?;
+    tracing::info!(target: "api", "api.tls.configured");
+    Ok(Some(tls))
+}
+
+/// Takes the address before anything is opened: a second server must not touch the first one's files.
+async fn bind(api: &ApiConfig) -> Result<TcpListener, Failure> {
+    let (host, port) = (api.server.host.as_str(), api.server.port);
+    TcpListener::bind((host, port)).await.map_err(|e| {
+        Failure::runtime(format!("cannot listen on {host} port {port} ({e})"))
+            .hint("stop what uses the port, or choose another with --port")
+    })
+}
+
+/// The signals that end the server, heard from before the start so that none is lost.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hang_up: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let open = |kind| signal(kind).map_err(|e| Failure::runtime(format!("cannot hear signals ({e})")));
+        Ok(Self {
+            terminate: open(SignalKind::terminate())?,
+            interrupt: open(SignalKind::interrupt())?,
+            hang_up: open(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the end; a hang-up reads certificates anew meanwhile.
+    async fn wait(mut self, tls: Option<&Tls>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hang_up.recv() => match tls.map(Tls::reload) {
+                    Some(Err(why)) => tracing::error!(target: "api", why, "api.tls.reload_failed"),
+                    Some(Ok(())) => tracing::info!(target: "api", "api.tls.configured"),
+                    None => {}
+                },
+            }
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            std::process::exit(130);
+        });
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        Ok(Self {})
+    }
+
+    async fn wait(self, _: Option<&Tls>) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }

@@ -196,10 +196,13 @@ impl Store {
     /// harmless.
     pub async fn close(&self) {
         match &self.writes {
-            Writes::Sqlite(writer) => writer.close().await,
+            Writes::Sqlite(writer) => {
+                // The writer goes last: the last connection folds the write-ahead log into the file.
+                let _ = self.reads.close_by_ref().await;
+                writer.close().await;
+            }
             Writes::Postgres(writer) => writer.close().await,
         }
-        let _ = self.reads.close_by_ref().await;
     }
 }
 

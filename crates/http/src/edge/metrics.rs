@@ -16,6 +16,7 @@ use super::failure::RouteTemplate;
 
 const REQUESTS: &str = "quarterdeck_api_request_duration_seconds";
 const ERRORS: &str = "quarterdeck_api_error_classification_total";
+const DROPPED: &str = "quarterdeck_log_lines_dropped_total";
 const INFO: &str = "quarterdeck_app_info";
 
 /// Upper bounds of the request histogram, in seconds.
@@ -87,6 +88,11 @@ impl Metrics {
     /// bounded when nobody scrapes.
     pub fn run_upkeep(&self) {
         self.handle.run_upkeep();
+    }
+
+    /// Log lines that did not reach some sink since the start.
+    pub fn set_dropped_log_lines(&self, lines: u64) {
+        self.recorder.register_counter(&Key::from_static_name(DROPPED), &METADATA).absolute(lines);
     }
 
     pub(super) fn request(&self, method: &Method, route: Option<RouteTemplate>, status: u16, took: Duration) {
