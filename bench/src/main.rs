@@ -1,0 +1,82 @@
+//! Load runs of the real program next to a peer, in one go on one machine.
+//!
+//! The server under load has one core, the load generator (`wrk`) another. Peers take turns, several
+//! rounds each, so that a slow moment of the machine hits all of them; medians are compared.
+//! Absolute figures are this machine's; the ratios are the result.
+
+mod peer;
+mod program;
+mod wrk;
+
+use std::error::Error;
+
+use program::Program;
+use wrk::{Load, Sample};
+
+const ROUNDS: usize = 5;
+const SECONDS: u32 = 3;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Somebody `GET /auth/me` is asked as.
+struct Contestant {
+    name: &'static str,
+    url: String,
+    header: Option<String>,
+    samples: Vec<Sample>,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    if std::env::args().nth(1).as_deref() == Some("bare") {
+        return peer::serve().await;
+    }
+    me().await
+}
+
+/// `GET /api/v1/auth/me` by session cookie, bearer JWT and API key, next to a bare axum handler that
+/// returns the same bytes.
+#[allow(clippy::print_stdout, reason = "figures are what this program is for")]
+async fn me() -> Result<(), Failure> {
+    let program = Program::start().await?;
+    println!(
+        "quarterdeck: ready after {} ms, {} MB resident when idle",
+        program.ready_ms,
+        program.memory_mb()?
+    );
+    let account = program.first_account().await?;
+    let body = account.me().await?;
+    let bare = peer::Bare::start(&body)?;
+    let url = format!("{}/api/v1/auth/me", program.url);
+    let contestant = |name, url: &str, header: Option<String>| Contestant {
+        name,
+        url: url.to_owned(),
+        header,
+        samples: Vec::new(),
+    };
+    let mut field = [
+        contestant("bare axum handler", &bare.url, None),
+        contestant("session cookie", &url, Some(format!("Cookie: session={}", account.session))),
+        contestant("bearer JWT", &url, Some(format!("Authorization: Bearer {}", account.session))),
+        contestant("API key", &url, Some(format!("Authorization: Bearer {}", account.api_key))),
+    ];
+    for round in 0..=ROUNDS {
+        for contestant in &mut field {
+            let load = Load { url: &contestant.url, header: contestant.header.as_deref(), seconds: SECONDS };
+            let sample = load.run()?;
+            // The first round warms up.
+            if round > 0 {
+                contestant.samples.push(sample);
+            }
+        }
+    }
+    println!("\nGET /api/v1/auth/me, {} connections, one core, median of {ROUNDS} rounds", wrk::CONNECTIONS);
+    println!("{:<20} {:>10} {:>9} {:>9} {:>7}", "", "req/s", "p50 us", "p99 us", "ratio");
+    let base = Sample::median(&field[0].samples).rate;
+    for contestant in &field {
+        let Sample { rate, p50, p99 } = Sample::median(&contestant.samples);
+        println!("{:<20} {rate:>10.0} {p50:>9.0} {p99:>9.0} {:>7.2}", contestant.name, rate / base);
+    }
+    println!("quarterdeck: {} MB resident after the load", program.memory_mb()?);
+    Ok(())
+}

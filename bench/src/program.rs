@@ -1,0 +1,111 @@
+//! The real program, on a fresh folder, and somebody signed in.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::Failure;
+
+/// A running server; ends with this value.
+pub(crate) struct Program {
+    pub(crate) url: String,
+    /// Time from start to ready on a folder that already has a database.
+    pub(crate) ready_ms: u128,
+    process: Child,
+    _folder: TempDir,
+}
+
+/// The first account, with the credentials to compare.
+pub(crate) struct Account {
+    pub(crate) session: String,
+    pub(crate) api_key: String,
+    url: String,
+}
+
+impl Program {
+    /// Starts the program twice, the second time on what the first left, and keeps the second.
+    pub(crate) async fn start() -> Result<Self, Failure> {
+        let folder = TempDir::new()?;
+        let (mut process, _) = spawn(&folder)?;
+        terminate(&mut process)?;
+        let begun = Instant::now();
+        let (process, url) = spawn(&folder)?;
+        Ok(Self { url, ready_ms: begun.elapsed().as_millis(), process, _folder: folder })
+    }
+
+    /// Resident memory, megabytes.
+    pub(crate) fn memory_mb(&self) -> Result<u64, Failure> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? / 1024)
+    }
+
+    pub(crate) async fn first_account(&self) -> Result<Account, Failure> {
+        let client = reqwest::Client::new();
+        let answer = client
+            .post(format!("{}/api/v1/auth/setup", self.url))
+            .json(&json!({"username": "bench", "password": "correct horse battery"}))
+            .send()
+            .await?
+            .error_for_status()?;
+        let session = answer
+            .headers()
+            .get_all("set-cookie")
+            .iter()
+            .filter_map(|line| line.to_str().ok()?.strip_prefix("session=")?.split(';').next())
+            .next()
+            .ok_or("no session cookie")?
+            .to_owned();
+        let key: Value = client
+            .post(format!("{}/api/v1/auth/api-keys", self.url))
+            .bearer_auth(&session)
+            .json(&json!({"name": "bench", "role": "ceo"}))
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?;
+        let api_key = key["data"]["api_key"].as_str().ok_or("no API key")?.to_owned();
+        Ok(Account { session, api_key, url: self.url.clone() })
+    }
+}
+
+impl Account {
+    /// The bytes every contestant returns.
+    pub(crate) async fn me(&self) -> Result<String, Failure> {
+        let request = reqwest::Client::new().get(format!("{}/api/v1/auth/me", self.url));
+        Ok(request.bearer_auth(&self.session).send().await?.error_for_status()?.text().await?)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = terminate(&mut self.process);
+    }
+}
+
+fn spawn(folder: &TempDir) -> Result<(Child, String), Failure> {
+    let program =
+        std::env::var("QUARTERDECK_BIN").unwrap_or_else(|_| "target/release/quarterdeck".to_owned());
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+    let log = std::fs::File::create(folder.path().join("console.log"))?;
+    let mut process = Command::new("taskset")
+        .args(["-c", "0", &program, "serve", "--port", &port, "--data-dir"])
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()?;
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().ok_or("no pipe")?).read_line(&mut line)?;
+    let url = line.split_whitespace().last().ok_or("the program did not say where it listens")?;
+    Ok((process, url.to_owned()))
+}
+
+fn terminate(process: &mut Child) -> Result<(), Failure> {
+    Command::new("kill").arg(process.id().to_string()).status()?;
+    process.wait()?;
+    Ok(())
+}
