@@ -107,11 +107,14 @@ impl Dispatcher {
     /// # Errors
     /// When that took longer than `patience`; the dispatcher cannot be started again then.
     pub async fn stop(&self, patience: Duration) -> Result<()> {
-        let (stop, task) = match std::mem::replace(&mut *lock(&self.state), State::Stuck) {
-            State::Running { stop, task } => (stop, task),
-            before => {
-                *lock(&self.state) = before;
-                return Ok(());
+        let (stop, task) = {
+            let mut state = lock(&self.state);
+            match std::mem::replace(&mut *state, State::Stuck) {
+                State::Running { stop, task } => (stop, task),
+                before => {
+                    *state = before;
+                    return Ok(());
+                }
             }
         };
         // Fails only if the task has ended on its own.
