@@ -13,5 +13,6 @@ pub mod extract;
 mod gate;
 mod openapi;
 pub mod pages;
+pub mod pages;
 pub mod server;
 pub mod v1;

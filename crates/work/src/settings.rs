@@ -19,7 +19,7 @@ use quarterdeck_domain::{Error, Result};
 use quarterdeck_store::seal::Keyring;
 use quarterdeck_store::{Signal, Store, setting};
 use secrecy::SecretString;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, watch};
 
 pub use dispatcher::{Change, Dispatcher};
 pub use policy::Policy;
@@ -57,6 +57,8 @@ struct Inner {
     rebuilding: Mutex<()>,
     /// Rung when a row may have changed.
     bell: Arc<Notify>,
+    /// Generation of the snapshot whose changes all subscribers know; `None` while nobody dispatches.
+    told: watch::Sender<Option<u64>>,
 }
 
 impl Settings {
@@ -77,6 +79,7 @@ impl Settings {
             }
         });
         let boot = Arc::new(ground.resolve(&setting::all(store.read()).await?));
+        let told = watch::Sender::new(None);
         boot.warn_of_faults(None);
         let current = ArcSwap::new(Arc::clone(&boot));
         let settings = Self(Arc::new(Inner {
@@ -88,6 +91,7 @@ impl Settings {
             current,
             rebuilding: Mutex::default(),
             bell,
+            told,
         }));
         settings.seal_anew().await?;
         Ok(settings)
@@ -179,7 +183,9 @@ impl Settings {
     async fn rebuild(&self) -> Result<Arc<Snapshot>> {
         let _turn = self.0.rebuilding.lock().await;
         let rows = setting::all(self.0.store.read()).await?;
-        let next = Arc::new(self.0.ground.resolve(&rows));
+        let mut next = self.0.ground.resolve(&rows);
+        next.generation = self.current().generation + 1;
+        let next = Arc::new(next);
         next.warn_of_faults(Some(&self.current()));
         self.0.current.store(Arc::clone(&next));
         Ok(next)

@@ -5,6 +5,7 @@ mod auth;
 mod backups;
 pub mod health;
 mod sessions;
+mod settings;
 mod setup;
 mod sinks;
 mod users;
@@ -16,6 +17,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     [
         health::endpoints(),
         setup::endpoints(),
+        settings::endpoints(),
         sinks::endpoints(),
         auth::endpoints(),
         sessions::endpoints(),

@@ -96,7 +96,12 @@ impl Dispatcher {
         }
         let (stop, stopped) = oneshot::channel();
         let (settings, subscribers) = (self.settings.clone(), Arc::clone(&self.subscribers));
-        let task = tokio::spawn(run(settings, subscribers, Arc::clone(&self.told), stopped));
+        let listening = Listening::begin(settings.clone(), lock(&self.told).generation);
+        let told = Arc::clone(&self.told);
+        let task = tokio::spawn(async move {
+            run(settings, subscribers, told, stopped).await;
+            drop(listening);
+        });
         *state = State::Running { stop, task };
         tracing::info!(target: "settings", "settings.notification.started");
         Ok(())
@@ -136,6 +141,22 @@ impl std::fmt::Debug for Dispatcher {
     }
 }
 
+/// While it lives, writers wait for subscribers.
+struct Listening(Settings);
+
+impl Listening {
+    fn begin(settings: Settings, told: u64) -> Self {
+        settings.0.told.send_replace(Some(told));
+        Self(settings)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.0.told.send_replace(None);
+    }
+}
+
 impl Change {
     fn of(definition: &Definition) -> Self {
         Self { namespace: definition.namespace, key: definition.key }
@@ -171,6 +192,7 @@ async fn run(
                 }
             }
             *lock(&told) = Arc::clone(now);
+            settings.0.told.send_replace(Some(now.generation));
         }
         let again = async {
             match rebuilt {

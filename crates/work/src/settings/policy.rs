@@ -14,6 +14,8 @@ use super::{Settings, Snapshot};
 pub struct Policy {
     /// Settings of namespace `security` by key, as JSON of their type; sensitive ones are left out.
     pub config: Map<String, Value>,
+    /// Keys of the sensitive settings.
+    pub left_out: Vec<&'static str>,
     /// When it was read.
     pub exported_at: DateTime<Utc>,
     /// Strong entity tag of the whole policy.
@@ -87,9 +89,11 @@ impl Settings {
 
     fn policy(&self, snapshot: &Snapshot) -> Policy {
         let entries = snapshot.entries_of(Namespace::Security);
-        let shown = entries.iter().filter(|entry| !entry.definition.sensitive);
+        let (secret, shown): (Vec<&Entry>, Vec<_>) =
+            entries.iter().partition(|entry| entry.definition.sensitive);
         Policy {
-            config: shown.map(|entry| (entry.definition.key.to_owned(), typed(entry))).collect(),
+            config: shown.iter().map(|entry| (entry.definition.key.to_owned(), typed(entry))).collect(),
+            left_out: secret.iter().map(|entry| entry.definition.key).collect(),
             exported_at: self.0.clock.now(),
             etag: etag_of_all(&entries),
         }

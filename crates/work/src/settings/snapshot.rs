@@ -106,7 +106,7 @@ impl Ground {
                 (resolved.shown, resolved.source, resolved.updated_at) = stored(&row.value);
             }
         }
-        Snapshot { registry: Arc::clone(&self.registry), resolved }
+        Snapshot { generation: 0, registry: Arc::clone(&self.registry), resolved }
     }
 }
 
@@ -145,6 +145,8 @@ struct Resolved {
 /// The value in force of every setting at one moment. Holds no sensitive value.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// Counts the snapshots that have been in force; the one of the start is 0.
+    pub(super) generation: u64,
     registry: Arc<Registry>,
     resolved: Vec<Resolved>,
 }

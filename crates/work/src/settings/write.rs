@@ -1,6 +1,7 @@
 //! Changing settings: checked, compared with what the writer saw, stored all or nothing, then told.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use quarterdeck_domain::error::FieldError;
@@ -13,6 +14,8 @@ use super::{Settings, Snapshot, failed_encryption};
 
 /// How often a write that recomputes its value tries again after a race.
 const TRIES: usize = 3;
+/// Longest time a writer waits for subscribers of its change.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One value to be stored.
 pub struct Write {
@@ -87,7 +90,8 @@ struct Outcome {
 }
 
 impl Settings {
-    /// Stores one value and answers the setting as it is then.
+    /// Stores one value and answers the setting as it is then. Subscribers of this copy of the program
+    /// have heard of it, unless they need longer than two seconds.
     ///
     /// # Errors
     /// 404/3000 not registered; 422/2000 read-only, or the value breaks a rule, which the text names;
@@ -192,7 +196,7 @@ impl Settings {
         }
     }
 
-    /// Stores the plan in one transaction, then makes it visible here before returning.
+    /// Stores the plan in one transaction, then makes it visible before returning.
     pub(super) async fn commit(&self, plan: Plan, actor: &str) -> Result<Snapshot> {
         let this = self.clone();
         let outcome = self.0.store.write(move |tx| Box::pin(async move { this.apply(tx, plan).await })).await;
@@ -217,12 +221,27 @@ impl Settings {
                 tracing::info!(target: "security", %namespace, key, action, actor, "security.setting.changed");
             }
         }
-        if let Err(error) = self.rebuild().await {
-            // The change is stored; the dispatcher reads it as soon as the database answers again.
-            tracing::error!(target: "settings", error = %error, "settings.notification.reload_failed");
-            self.0.bell.notify_one();
-        }
+        self.spread().await;
         Ok(after)
+    }
+
+    /// Makes what was stored visible: to readers, and to subscribers while somebody dispatches.
+    async fn spread(&self) {
+        match self.rebuild().await {
+            Ok(now) => {
+                let mut told = self.0.told.subscribe();
+                self.0.bell.notify_one();
+                let done = told.wait_for(|told| told.is_none_or(|told| told >= now.generation));
+                if tokio::time::timeout(PATIENCE, done).await.is_err() {
+                    tracing::warn!(target: "settings", "settings.notification.slow");
+                }
+            }
+            Err(error) => {
+                // The change is stored; the dispatcher reads it as soon as the database answers again.
+                tracing::error!(target: "settings", error = %error, "settings.notification.reload_failed");
+                self.0.bell.notify_one();
+            }
+        }
     }
 
     async fn apply(&self, tx: &Tx, plan: Plan) -> Result<Outcome> {

@@ -56,6 +56,22 @@ async fn a_change_reaches_the_watchers_of_every_copy_with_the_new_value_in_force
 }
 
 #[tokio::test]
+async fn a_writer_returns_when_the_watchers_of_its_copy_have_heard() {
+    let house = House::new().await;
+    let settings = house.settings().await;
+    let dispatcher = Dispatcher::new(settings.clone());
+    let mut heard = listen(&dispatcher);
+    dispatcher.start().unwrap();
+    for value in 6..16 {
+        set(&settings, TICKETS, &value.to_string()).await.unwrap();
+        assert_eq!(heard.try_recv().unwrap().1, value);
+    }
+    dispatcher.stop(LONG).await.unwrap();
+    set(&settings, TICKETS, "5").await.unwrap();
+    assert!(heard.try_recv().is_err(), "nobody dispatches, nobody is waited for");
+}
+
+#[tokio::test]
 async fn a_failing_or_panicking_watcher_stops_neither_the_others_nor_the_loop() {
     let house = House::new().await;
     let settings = house.settings().await;
