@@ -326,22 +326,21 @@ pub(super) fn stamp(out: &mut String, time: SystemTime) {
     let day = day_of_year - (153 * from_march + 2) / 5 + 1;
     let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let mut digits = |mut value: u64, width: usize, after: char| {
-        let mut text = [b'0'; 6];
-        for place in text[..width].iter_mut().rev() {
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
+    let mut digits = |from: usize, to: usize, mut value: u64| {
+        for place in text[from..to].iter_mut().rev() {
             *place = b'0' + u8::try_from(value % 10).unwrap_or(0);
             value /= 10;
         }
-        out.extend(text[..width].iter().map(|byte| char::from(*byte)));
-        out.push(after);
     };
-    digits(year, 4, '-');
-    digits(month, 2, '-');
-    digits(day, 2, 'T');
-    digits(rest / 3600, 2, ':');
-    digits(rest / 60 % 60, 2, ':');
-    digits(rest % 60, 2, '.');
-    digits(u64::from(micros), 6, 'Z');
+    digits(0, 4, year);
+    digits(5, 7, month);
+    digits(8, 10, day);
+    digits(11, 13, rest / 3600);
+    digits(14, 16, rest / 60 % 60);
+    digits(17, 19, rest % 60);
+    digits(20, 26, u64::from(micros));
+    out.push_str(std::str::from_utf8(&text).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -185,7 +185,8 @@ impl Logging {
         defaults(&self.config)
     }
 
-    /// Swaps the pipeline. Lines logged before go to the old sinks, later ones to the new.
+    /// Swaps the pipeline. Lines logged before go to the old sinks, later ones to the new. Blocks
+    /// while files are opened: not for a thread that drives requests.
     ///
     /// # Errors
     /// A sentence for the operator; the old pipeline then goes on unchanged.
@@ -210,7 +211,7 @@ impl Logging {
         self.shared.set_correlation(on);
     }
 
-    /// Waits, two seconds at most, until everything logged so far is written and sent.
+    /// Blocks, two seconds at most, until everything logged so far is written and sent.
     pub(crate) fn flush(&self) -> bool {
         flush(&self.shared, FLUSH_WITHIN)
     }

@@ -12,32 +12,19 @@ const SESSION_ID_SHOWN: usize = 8;
 /// Length of the API keys and tickets this program mints: 32 bytes as unpadded base64.
 const MINTED: usize = 43;
 
-const WORDS: [&[u8]; 13] = [
-    b"password",
-    b"passwd",
-    b"secret",
-    b"token",
-    b"api_key",
-    b"apikey",
-    b"authorization",
-    b"credential",
-    b"private_key",
-    b"privatekey",
-    b"bearer",
-    b"session",
-    b"cookie",
-];
 const PEM: &[u8] = b"-----BEGIN";
 const JWT: &[u8] = b"eyJ";
 const AUTHORITY: &[u8] = b"://";
 
-/// Bytes that may begin a word or a shape.
-const FIRST: [bool; 256] = {
-    let mut table = [false; 256];
-    let starts = b"pstacbPSTACB-e:";
+/// Which bytes stand first (1) or second (2) in a word or shape: two look-ups rule out almost every
+/// place of an innocent text.
+const STARTS: [u8; 256] = {
+    let mut table = [0; 256];
+    let (first, second) = (b"pstacbPSTACB-e:", b"areopuAREOPUy-/");
     let mut i = 0;
-    while i < starts.len() {
-        table[starts[i] as usize] = true;
+    while i < first.len() {
+        table[first[i] as usize] |= 1;
+        table[second[i] as usize] |= 2;
         i += 1;
     }
     table
@@ -59,7 +46,7 @@ pub(super) enum Key {
 /// Reads a key in any letter case, with `-` for `_`.
 pub(super) fn key(name: &str) -> Key {
     let bytes = name.as_bytes();
-    if !(0..bytes.len()).any(|at| FIRST[usize::from(bytes[at])] && word_at(&bytes[at..]).is_some()) {
+    if !bytes.windows(2).enumerate().any(|(at, pair)| may_start(pair) && word_at(&bytes[at..]).is_some()) {
         return Key::Plain;
     }
     if starts_with(bytes, b"session_id") && bytes.len() == b"session_id".len() {
@@ -89,25 +76,39 @@ pub(super) fn scrub(text: &str) -> Cow<'_, str> {
     if suspicious(text.as_bytes()) { Cow::Owned(Scrubber::new(text).run()) } else { Cow::Borrowed(text) }
 }
 
+fn may_start(pair: &[u8]) -> bool {
+    STARTS[usize::from(pair[0])] & 1 != 0 && STARTS[usize::from(pair[1])] & 2 != 0
+}
+
 fn suspicious(bytes: &[u8]) -> bool {
-    for (at, byte) in bytes.iter().enumerate() {
-        if FIRST[usize::from(*byte)] {
-            let rest = &bytes[at..];
-            if rest.starts_with(PEM)
-                || rest.starts_with(JWT)
+    let telling = |(at, pair): (usize, &[u8])| {
+        let rest = &bytes[at..];
+        may_start(pair)
+            && (word_at(rest).is_some()
                 || rest.starts_with(AUTHORITY)
-                || word_at(rest).is_some()
-            {
-                return true;
-            }
-        }
-    }
-    bytes.len() >= MINTED && bytes.split(|byte| !is_token(*byte)).any(is_minted)
+                || rest.starts_with(JWT)
+                || rest.starts_with(PEM))
+    };
+    bytes.windows(2).enumerate().any(telling)
+        || bytes.len() >= MINTED && bytes.split(|byte| !is_token(*byte)).any(is_minted)
 }
 
 /// Length of the telling word `rest` begins with.
 fn word_at(rest: &[u8]) -> Option<usize> {
-    WORDS.iter().find(|word| starts_with(rest, word)).map(|word| word.len())
+    let [first, second, ..] = rest else { return None };
+    let words: &[&[u8]] = match (first | 0x20, second | 0x20) {
+        (b'p', b'a') => &[b"password", b"passwd"],
+        (b'p', b'r') => &[b"private_key", b"privatekey"],
+        (b's', b'e') => &[b"secret", b"session"],
+        (b't', b'o') => &[b"token"],
+        (b'a', b'p') => &[b"api_key", b"apikey"],
+        (b'a', b'u') => &[b"authorization"],
+        (b'c', b'r') => &[b"credential"],
+        (b'c', b'o') => &[b"cookie"],
+        (b'b', b'e') => &[b"bearer"],
+        _ => return None,
+    };
+    words.iter().find(|word| starts_with(rest, word)).map(|word| word.len())
 }
 
 fn starts_with(bytes: &[u8], word: &[u8]) -> bool {
@@ -183,9 +184,6 @@ impl<'a> Scrubber<'a> {
             {
                 return self.replace(at, at + length);
             }
-        }
-        if !FIRST[usize::from(rest[0])] {
-            return at + 1;
         }
         if rest.starts_with(PEM) {
             return self.replace(at, at + pem(rest));

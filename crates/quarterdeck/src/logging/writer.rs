@@ -6,14 +6,15 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use quarterdeck_domain::sink::{Destination, LogLevel, SinkConfig, SinkType};
 
 use super::file::LogFile;
 use super::layer::{Ids, Shared, mute_this_thread};
-use super::net::{NetSink, Network};
-use super::queue::Batch;
+use super::line::{Render, Style};
+use super::net::{Encoding, NetSink, Network};
+use super::queue::{Batch, Line};
 
 /// How often a failing sink is told of.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
@@ -160,23 +161,29 @@ impl Writer {
                     .map_err(|why| format!("cannot open the log file {}: {why}", path.display()))
             }
             Destination::Syslog(to) => self.network.syslog(to.clone()).map(Output::Net),
-            Destination::Http(to) => self.network.http(to, super::net::Encoding::Array).map(Output::Net),
-            Destination::Otlp(to) => self.network.http(to, super::net::Encoding::Otlp).map(Output::Net),
+            Destination::Http(to) => self.network.http(to, Encoding::Array).map(Output::Net),
+            Destination::Otlp(to) => self.network.http(to, Encoding::Otlp).map(Output::Net),
         }
     }
 
     fn write(&mut self, batch: &Batch) {
+        let mut made = String::new();
         for (line, event) in batch.lines() {
+            made.clear();
             for sink in &mut self.sinks {
                 if line.level < sink.config.level || !sink.config.routes(event, line.logger) {
                     continue;
                 }
-                // A line formatted before a swap may lack the form the new sink prefers.
-                let text = match (sink.human, line.json, line.human) {
-                    (true, json, "") => json,
-                    (true, _, human) => human,
-                    (false, "", human) => human,
-                    (false, json, _) => json,
+                // A line formatted before a swap may lack the form the new sink reads.
+                let text = match (line.json, line.human) {
+                    (_, human) if sink.human && !human.is_empty() => human,
+                    ("", human) => {
+                        if made.is_empty() {
+                            wrap(&mut made, &line, event, human);
+                        }
+                        &made
+                    }
+                    (json, _) => json,
                 };
                 match &sink.output {
                     Output::Net(net) => net.queue(text, line.level),
@@ -260,6 +267,16 @@ impl Sink {
         self.pending.clear();
         self.pending.shrink_to(256 * 1024);
     }
+}
+
+/// JSON around a line that was only written for people.
+fn wrap(out: &mut String, line: &Line<'_>, event: &str, human: &str) {
+    let mut scratch = String::new();
+    let mut render =
+        Render::begin(out, &mut scratch, Style::Json, SystemTime::now(), line.level, line.logger);
+    render.text("message", event);
+    render.text("line", human.trim_end());
+    render.end(line.logger, event, &Ids::default());
 }
 
 /// A log path never climbs out of where it starts.

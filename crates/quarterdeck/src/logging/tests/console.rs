@@ -286,3 +286,19 @@ fn a_terminal_gets_lines_for_people_until_json_is_asked_for() {
     assert!(logging.flush());
     assert_eq!(parse(&console.text()[human.len()..])[0]["event"], "a.b.d");
 }
+
+#[test]
+fn a_line_formatted_for_people_just_before_a_swap_still_reaches_programs_as_json() {
+    let rig = Rig::new(LoggingConfig::default());
+    let line = queue::Line {
+        json: "",
+        human: "then INFO a.b.c path=\"x\"\n",
+        event: 10..15,
+        level: LogLevel::Info,
+        logger: "quarterdeck",
+    };
+    assert!(rig.logging.shared.queue.push(&line));
+    let lines = rig.lines();
+    assert_eq!(events(&lines), ["a.b.c"]);
+    assert_eq!(lines[0]["line"], "then INFO a.b.c path=\"x\"");
+}
