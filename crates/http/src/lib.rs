@@ -13,6 +13,5 @@ pub mod extract;
 mod gate;
 mod openapi;
 pub mod pages;
-pub mod pages;
 pub mod server;
 pub mod v1;

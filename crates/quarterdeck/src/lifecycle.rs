@@ -53,7 +53,7 @@ mod tests {
 
     fn part(life: &mut Lifecycle, log: &Log, name: &'static str) {
         let log = Arc::clone(log);
-        life.started(name, Duration::from_millis(50), async move {
+        life.started(name, Duration::from_millis(5), async move {
             match name {
                 "hangs" => std::future::pending().await,
                 "panics" => panic!("a part that cannot stop"),
@@ -62,7 +62,7 @@ mod tests {
         });
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn parts_stop_once_in_reverse_and_a_bad_one_does_not_hold_up_the_others() {
         for failing in 0..6 {
             let (log, mut life) = (Log::default(), Lifecycle::default());
