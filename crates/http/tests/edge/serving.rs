@@ -187,6 +187,28 @@ async fn a_connection_can_be_upgraded() {
     assert_eq!(&word, b"AHOY");
 }
 
+#[tokio::test]
+async fn http2_is_spoken_on_the_same_port() {
+    let server = start(ServerOptions::default()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    hello.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]); // empty SETTINGS
+    hello.extend([0, 0, 14, 1, 5, 0, 0, 0, 1]); // HEADERS that end stream 1
+    hello.extend([0x82, 0x84, 0x86, 0x41, 9]); // GET, /, http, and an authority of 9 bytes
+    hello.extend(b"localhost");
+    stream.write_all(&hello).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[3] == 0 {
+            assert_eq!(payload, b"hello");
+            break;
+        }
+    }
+}
+
 /// Certificates of a small authority, written to files.
 struct Certificates {
     folder: TempDir,
