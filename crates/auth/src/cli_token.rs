@@ -66,7 +66,8 @@ mod tests {
             mac.update(text.as_bytes());
             URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
         }
-        let cases: [(JwtAlgorithm, fn(&str) -> String); 3] = [
+        type Sign = fn(&str) -> String;
+        let cases: [(JwtAlgorithm, Sign); 3] = [
             (JwtAlgorithm::HS256, sign::<Hmac<Sha256>>),
             (JwtAlgorithm::HS384, sign::<Hmac<Sha384>>),
             (JwtAlgorithm::HS512, sign::<Hmac<Sha512>>),

@@ -124,7 +124,13 @@ type Job = Box<dyn FnOnce(DatabaseTransaction) -> BoxFuture<'static, (Vec<Signal
 #[derive(Clone)]
 pub(crate) struct Writer {
     jobs: mpsc::Sender<Job>,
-    task: Arc<Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>>,
+    /// The task, until somebody closes it.
+    running: Arc<Mutex<Option<Running>>>,
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
 
 impl Writer {
@@ -132,7 +138,7 @@ impl Writer {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(run(connection, queue, signals, stopped, lock));
-        Self { jobs, task: Arc::new(Mutex::new(Some((stop, task)))) }
+        Self { jobs, running: Arc::new(Mutex::new(Some(Running { stop, task }))) }
     }
 
     pub(crate) async fn write<T, F>(&self, job: F) -> Result<T>
@@ -169,8 +175,8 @@ impl Writer {
     }
 
     pub(crate) async fn close(&self) {
-        let task = self.task.lock().unwrap_or_else(|e| e.into_inner()).take();
-        if let Some((stop, task)) = task {
+        let running = self.running.lock().unwrap_or_else(|e| e.into_inner()).take();
+        if let Some(Running { stop, task }) = running {
             let _ = stop.send(());
             let _ = task.await;
         }
