@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::Method;
 use quarterdeck_domain::role::HumanRole::{self, BoardMember, Ceo, Manager, Observer, PairProgrammer};
-use quarterdeck_testkit::{Answer, Caller, TestDb, TestServer, on_both_databases};
+use quarterdeck_testkit::{Answer, Caller, TestServer, on_both_databases};
 use quarterdeck_work::settings::Dispatcher;
 use serde_json::{Value, json};
 

@@ -1,18 +1,11 @@
-//! Rows of settings; each test takes a store, whichever database is behind it.
+//! Rows of settings.
 
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use quarterdeck_store::setting::{self, Row};
-use quarterdeck_store::{Database, Signal, Store, Tx};
-
-async fn on_sqlite<F: Future<Output = ()>>(test: impl FnOnce(Store) -> F) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("quarterdeck.db");
-    let store = Store::open(Database::Sqlite { path, journal_size_limit: 1 << 20 }).await.unwrap();
-    test(store.clone()).await;
-    store.close().await;
-}
+use quarterdeck_store::{Signal, Store, Tx};
+use quarterdeck_testkit::on_both_databases;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds) + TimeDelta::microseconds(7)
@@ -36,9 +29,9 @@ async fn remove(store: &Store, expected: DateTime<Utc>) -> bool {
         .unwrap()
 }
 
-#[tokio::test]
-async fn a_write_needs_the_version_it_expects() {
-    on_sqlite(|store| async move {
+on_both_databases! {
+    async fn a_write_needs_the_version_it_expects(db: TestDb) {
+        let store = db.open().await;
         assert!(!swap(&store, row("a", 1), Some(at(0))).await, "expects a row where none is");
         assert!(swap(&store, row("a", 1), None).await);
         assert!(!swap(&store, row("b", 2), None).await, "expects no row where one is");
@@ -46,25 +39,19 @@ async fn a_write_needs_the_version_it_expects() {
         assert_eq!(setting::get(store.read(), "api", "k").await.unwrap(), Some(row("a", 1)));
         assert!(swap(&store, row("b", 2), Some(at(1))).await);
         assert_eq!(setting::get(store.read(), "api", "k").await.unwrap(), Some(row("b", 2)));
-    })
-    .await;
-}
+    }
 
-#[tokio::test]
-async fn a_removal_needs_the_version_it_expects() {
-    on_sqlite(|store| async move {
+    async fn a_removal_needs_the_version_it_expects(db: TestDb) {
+        let store = db.open().await;
         assert!(swap(&store, row("a", 1), None).await);
         assert!(!remove(&store, at(2)).await);
         assert!(remove(&store, at(1)).await);
         assert!(!remove(&store, at(1)).await, "nothing is left to remove");
         assert_eq!(setting::all(store.read()).await.unwrap(), []);
-    })
-    .await;
-}
+    }
 
-#[tokio::test]
-async fn an_unconditional_write_replaces_whatever_is_there() {
-    on_sqlite(|store| async move {
+    async fn an_unconditional_write_replaces_whatever_is_there(db: TestDb) {
+        let store = db.open().await;
         for value in ["a", "b"] {
             store
                 .write(move |tx: &Tx| {
@@ -75,13 +62,10 @@ async fn an_unconditional_write_replaces_whatever_is_there() {
             let stored = setting::get(store.read(), "auth", "jwt_secret").await.unwrap();
             assert_eq!(stored.map(|row| row.value).as_deref(), Some(value));
         }
-    })
-    .await;
-}
+    }
 
-#[tokio::test]
-async fn only_writes_that_happened_are_announced() {
-    on_sqlite(|store| async move {
+    async fn only_writes_that_happened_are_announced(db: TestDb) {
+        let store = db.open().await;
         let heard = Arc::new(Mutex::new(0));
         let count = Arc::clone(&heard);
         store.on_signal(move |signal| {
@@ -97,13 +81,10 @@ async fn only_writes_that_happened_are_announced() {
         remove(&store, at(1)).await;
         remove(&store, at(1)).await;
         assert_eq!(*heard.lock().unwrap(), expected + 1);
-    })
-    .await;
-}
+    }
 
-#[tokio::test]
-async fn of_many_racing_writers_of_one_version_exactly_one_wins() {
-    on_sqlite(|store| async move {
+    async fn of_many_racing_writers_of_one_version_exactly_one_wins(db: TestDb) {
+        let store = db.open().await;
         assert!(swap(&store, row("first", 1), None).await);
         let racers = (0..20).map(|i| swap(&store, row(&format!("racer {i}"), 2), Some(at(1))));
         let wins = futures_util::future::join_all(racers).await;
@@ -111,13 +92,10 @@ async fn of_many_racing_writers_of_one_version_exactly_one_wins() {
         assert_eq!(winners.len(), 1);
         let stored = setting::get(store.read(), "api", "k").await.unwrap().unwrap();
         assert_eq!(stored.value, format!("racer {}", winners[0]));
-    })
-    .await;
-}
+    }
 
-#[tokio::test]
-async fn exchanging_the_text_keeps_the_version_and_needs_the_old_text() {
-    on_sqlite(|store| async move {
+    async fn exchanging_the_text_keeps_the_version_and_needs_the_old_text(db: TestDb) {
+        let store = db.open().await;
         assert!(swap(&store, row("old", 1), None).await);
         for (expected, done) in [("other", false), ("old", true), ("old", false)] {
             let exchanged = store
@@ -129,6 +107,5 @@ async fn exchanging_the_text_keeps_the_version_and_needs_the_old_text() {
             assert_eq!(exchanged, done, "{expected}");
         }
         assert_eq!(setting::get(store.read(), "api", "k").await.unwrap(), Some(row("new", 1)));
-    })
-    .await;
+    }
 }

@@ -13,6 +13,7 @@ use quarterdeck_domain::setting::{Definition, Entry, IfMatch, Namespace, Registr
 use quarterdeck_domain::{Error, Result};
 use quarterdeck_store::seal::Keyring;
 use quarterdeck_store::{Database, Store};
+use quarterdeck_testkit::TestDb;
 use quarterdeck_work::settings::{Rule, Settings, Setup, Sources, Write};
 
 const TOKEN: Setting<Sensitive> = Setting::secret(Namespace::Providers, "token").described("A secret.");
@@ -22,19 +23,28 @@ const KEY_1: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 const KEY_2: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
 const ACTOR: &str = "tester";
 
-/// A store in a folder of its own, and a clock that stands still.
+/// A store of its own, and a clock that stands still.
 struct House {
-    folder: tempfile::TempDir,
+    db: TestDb,
     store: Store,
     clock: Arc<ManualClock>,
 }
 
 impl House {
+    /// On SQLite.
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("quarterdeck.db");
-        let store = Store::open(Database::Sqlite { path, journal_size_limit: 1 << 20 }).await.unwrap();
-        Self { folder, store, clock: ManualClock::at(DateTime::UNIX_EPOCH) }
+        Self::on(&TestDb::sqlite()).await
+    }
+
+    async fn on(db: &TestDb) -> Self {
+        Self { db: db.clone(), store: db.open().await, clock: ManualClock::at(DateTime::UNIX_EPOCH) }
+    }
+
+    /// Another copy of the program on the same database; on SQLite, which serves one program, another
+    /// handle on the same store.
+    async fn another(&self) -> Self {
+        let store = if self.db.is_shared() { self.db.open().await } else { self.store.clone() };
+        Self { db: self.db.clone(), store, clock: Arc::clone(&self.clock) }
     }
 
     async fn settings(&self) -> Settings {
