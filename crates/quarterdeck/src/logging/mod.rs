@@ -44,25 +44,11 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// Longest time new sinks may take to open.
 const INSTALL_WITHIN: Duration = Duration::from_secs(10);
 
-/// How the console's lines look unless the console sink asks for JSON.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ConsoleFormat {
-    /// For people on a terminal, JSON otherwise.
-    #[default]
-    Auto,
-    /// For people everywhere.
-    Human,
-    /// JSON everywhere.
-    Json,
-}
-
 /// What must be known before the first line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LoggingConfig {
     /// Level of the console alone; also lets such lines come into being. `None` is INFO.
     pub(crate) console_level: Option<LogLevel>,
-    /// Look of the console.
-    pub(crate) console_format: ConsoleFormat,
     /// Where log files go; without it there are none. No component may be `..`.
     pub(crate) log_dir: Option<PathBuf>,
 }
@@ -81,15 +67,8 @@ pub(crate) struct Logging {
 /// already been started.
 pub(crate) fn init(config: LoggingConfig) -> Result<Logging, String> {
     let terminal = std::io::stderr().is_terminal();
-    let console = Console {
-        out: Box::new(std::io::stderr()),
-        human: match config.console_format {
-            ConsoleFormat::Auto => terminal,
-            ConsoleFormat::Human => true,
-            ConsoleFormat::Json => false,
-        },
-        colour: terminal && colours_welcome(),
-    };
+    let console =
+        Console { out: Box::new(std::io::stderr()), human: terminal, colour: terminal && colours_welcome() };
     let (logging, subscriber) = start(config, console, BUFFER_BYTES)?;
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|_| "logging has already been started".to_owned())?;
