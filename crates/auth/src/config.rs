@@ -59,11 +59,11 @@ pub enum CookieSecure {
 
 impl Serialize for CookieSecure {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match self {
-            Self::Auto => "auto",
-            Self::Yes => "true",
-            Self::No => "false",
-        })
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Yes => serializer.serialize_bool(true),
+            Self::No => serializer.serialize_bool(false),
+        }
     }
 }
 

@@ -24,10 +24,12 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Configuration: quarterdeck.toml in the data folder, then variables such as QUARTERDECK_API__SERVER__PORT,
-then flags; the later wins. `quarterdeck config show` lists every name with its value.
+Values come from quarterdeck.toml in the data folder, then from variables such as
+QUARTERDECK_API__SERVER__PORT, then from flags; the later wins. `quarterdeck config show`
+lists every name with its value.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server unhealthy, 4 server unreachable, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server unhealthy, 4 server unreachable,
+130 interrupted.";
 
 /// Flags of every command.
 #[derive(Args, Clone, Debug, Default)]

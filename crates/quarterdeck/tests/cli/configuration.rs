@@ -13,6 +13,7 @@ fn show_tells_every_value_and_its_source() {
         "# no configuration file",
         "api.auth.jwt_secret = \"********\"  # QUARTERDECK_JWT_SECRET",
         "api.auth.lockout_threshold = 10",
+        "api.auth.cookie_secure = false",
         "settings_key = null",
         "setting api/jwt_expiry_minutes = \"30\"  # QUARTERDECK_API_JWT_EXPIRY_MINUTES",
     ] {
