@@ -49,7 +49,9 @@ impl Context<'_> {
             self.output.detail(&format!("configuration: {}", file.display()));
         }
         self.output.detail(&format!("data folder: {}", loaded.config.data_dir.display()));
-        for text in &loaded.unknown_variables {
+        // The server logs them.
+        let logged = matches!(self.cli.command, Command::Serve(_));
+        for text in loaded.unknown_variables.iter().filter(|_| !logged) {
             self.output.note(&format!("warning: {text}"));
         }
         Ok(loaded)
