@@ -121,13 +121,16 @@ fn claim_file(path: &Path) -> Result<File> {
 type Deliver = Box<dyn FnOnce(Result<()>) + Send>;
 type Job = Box<dyn FnOnce(DatabaseTransaction) -> BoxFuture<'static, (Vec<Signal>, Deliver)> + Send>;
 
-/// What stops the writer's task, and the task.
-type Running = (oneshot::Sender<()>, JoinHandle<()>);
-
 #[derive(Clone)]
 pub(crate) struct Writer {
     jobs: mpsc::Sender<Job>,
-    task: Arc<Mutex<Option<Running>>>,
+    /// The task, until somebody closes it.
+    running: Arc<Mutex<Option<Running>>>,
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
 
 impl Writer {
