@@ -54,7 +54,8 @@ on_both_databases! {
         when(&ceo, stored.header("etag")).delete(TICKETS).await.expect(204);
         ceo.delete(TICKETS).await.expect(204);
         let back = ceo.get(TICKETS).await.expect(200).data();
-        assert_eq!((&back["value"], &back["source"], &back["updated_at"]), (&json!("5"), &json!("default"), &Value::Null));
+        let seen = (&back["value"], &back["source"], &back["updated_at"]);
+        assert_eq!(seen, (&json!("5"), &json!("default"), &Value::Null));
     }
 
     async fn an_import_is_stored_whole_or_not_at_all(db: TestDb) {
@@ -64,8 +65,9 @@ on_both_databases! {
         assert_eq!(policy.data()["custom_policies_warning"], Value::Null);
         let tag = policy.header("etag").to_owned();
 
-        let again = when(&ceo, &tag).post(IMPORT, &json!({"config": policy.data()["config"]})).await.expect(201);
-        assert_eq!((again.data()["config"].clone(), again.header("etag")), (policy.data()["config"].clone(), &*tag));
+        let config = policy.data()["config"].clone();
+        let again = when(&ceo, &tag).post(IMPORT, &json!({ "config": config })).await.expect(201);
+        assert_eq!((&again.data()["config"], again.header("etag")), (&config, &*tag));
 
         let bad = json!({"config": {"lockout_threshold": 7, "max_concurrent_sessions": 101}});
         let refusal = ceo.post(IMPORT, &bad).await.refused(422, 2000);
