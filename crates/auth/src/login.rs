@@ -210,8 +210,6 @@ impl Auth {
         let issued = self.issue(tx, user, session_id.clone(), client, now).await?;
         let limit = self.live().max_concurrent_sessions as usize;
         if limit > 0 {
-            // Parallel sign-ins of one user must count each other's sessions.
-            user::lock(tx, &issued.user.id).await?;
             let ended = session::enforce_limit(tx, &issued.user.id, limit, &session_id, now).await?;
             if !ended.is_empty() {
                 tracing::info!(target: "auth", user_id = %issued.user.id, count = ended.len(), "session.limit_enforced");
@@ -289,7 +287,7 @@ impl Auth {
             .write(move |tx| {
                 Box::pin(async move {
                     let now = auth.clock.now();
-                    let Some(user) = user::by_id(&**tx, &claims.sub).await? else { return Ok(()) };
+                    let Some(user) = user::lock(tx, &claims.sub).await? else { return Ok(()) };
                     if session::by_id(&**tx, &claims.jti).await?.is_none() {
                         // A token without a row would outlive its logout; leave a tombstone.
                         let tombstone = Session {

@@ -37,8 +37,16 @@ impl Auth {
             .write(move |tx| {
                 Box::pin(async move {
                     let now = auth.clock.now();
-                    let (session_id, user_id) = match refresh_token::consume(tx, &hash, now).await? {
-                        Consumed::Taken { session_id, user_id } => (session_id, user_id),
+                    let Some(owner) = refresh_token::owner(tx, &hash).await? else {
+                        return Ok(Outcome::Rejected("not_found_or_expired"));
+                    };
+                    // The owner before the token, as everywhere: whoever ends sessions or changes
+                    // passwords locks in this order, too.
+                    let Some(user) = user::lock(tx, &owner).await? else {
+                        return Ok(Outcome::Rejected("user_not_found"));
+                    };
+                    let session_id = match refresh_token::consume(tx, &hash, now).await? {
+                        Consumed::Taken { session_id } => session_id,
                         Consumed::Unknown => return Ok(Outcome::Rejected("not_found_or_expired")),
                         Consumed::Replayed { session_id, used_at } => {
                             if now - used_at > REPLAY_GRACE && session::revoke(tx, &session_id, now).await? {
@@ -54,9 +62,6 @@ impl Auth {
                         // An error rolls back: the token stays as it was.
                         return Err(rejected("session_revoked"));
                     }
-                    let Some(user) = user::lock(tx, &user_id).await? else {
-                        return Ok(Outcome::Rejected("user_not_found_after_consume"));
-                    };
                     let issued = auth.issue(tx, user, session_id, &client, now).await?;
                     Ok(Outcome::Issued(Box::new(issued)))
                 })

@@ -29,8 +29,6 @@ pub enum Consumed {
     Taken {
         /// Session it prolongs.
         session_id: String,
-        /// Owner.
-        user_id: String,
     },
     /// It had been used before.
     Replayed {
@@ -46,7 +44,6 @@ pub enum Consumed {
 #[derive(FromQueryResult)]
 struct Row {
     session_id: String,
-    user_id: String,
     used: bool,
     used_at: Option<i64>,
 }
@@ -70,22 +67,33 @@ pub async fn insert(tx: &Tx, token: &RefreshToken) -> Result<()> {
     Ok(())
 }
 
+#[derive(FromQueryResult)]
+struct Owner {
+    user_id: String,
+}
+
+/// Whose token this is, used or not.
+pub async fn owner(tx: &Tx, token_hash: &str) -> Result<Option<String>> {
+    let sql = "SELECT user_id FROM refresh_tokens WHERE token_hash = $1";
+    Ok(one::<Owner>(&**tx, sql, [token_hash.into()]).await?.map(|row| row.user_id))
+}
+
 /// Uses a token up, if it is good; of racing callers one gets it.
 pub async fn consume(tx: &Tx, token_hash: &str, now: DateTime<Utc>) -> Result<Consumed> {
     let taken = one::<Row>(
         &**tx,
         "UPDATE refresh_tokens SET used = $2, used_at = $3 \
          WHERE token_hash = $1 AND used = $4 AND expires_at > $3 \
-         RETURNING session_id, user_id, used, used_at",
+         RETURNING session_id, used, used_at",
         [token_hash.into(), true.into(), micros(now).into(), false.into()],
     )
     .await?;
     if let Some(row) = taken {
-        return Ok(Consumed::Taken { session_id: row.session_id, user_id: row.user_id });
+        return Ok(Consumed::Taken { session_id: row.session_id });
     }
     let known = one::<Row>(
         &**tx,
-        "SELECT session_id, user_id, used, used_at FROM refresh_tokens WHERE token_hash = $1",
+        "SELECT session_id, used, used_at FROM refresh_tokens WHERE token_hash = $1",
         [token_hash.into()],
     )
     .await?;

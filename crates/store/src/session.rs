@@ -7,7 +7,7 @@ use quarterdeck_domain::{Error, ErrorCode, Result};
 use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use crate::sql::{all, execute, from_micros, micros, number, one};
-use crate::{Signal, Tx, refresh_token};
+use crate::{Signal, Tx, refresh_token, user};
 
 const COLUMNS: &str = "session_id, user_id, username, role, ip_address, user_agent, created_at, \
                        last_active_at, expires_at, revoked";
@@ -108,20 +108,29 @@ pub async fn active(
 /// Ends a session and its refresh tokens; whether it was active until now.
 pub async fn revoke(tx: &Tx, id: &str, now: DateTime<Utc>) -> Result<bool> {
     let Some(session) = by_id(&**tx, id).await? else { return Ok(false) };
+    user::lock(tx, &session.user_id).await?;
+    end(tx, id, now).await
+}
+
+#[derive(FromQueryResult)]
+struct Ended {
+    expires_at: i64,
+}
+
+/// Ends a session whose owner is locked: no refresh can prolong it meanwhile, and everything that
+/// touches sessions and tokens of one user takes its turn instead of waiting crosswise.
+async fn end(tx: &Tx, id: &str, now: DateTime<Utc>) -> Result<bool> {
     refresh_token::use_up_session(tx, id, now).await?;
-    let changed = execute(
+    let ended = one::<Ended>(
         &**tx,
-        "UPDATE sessions SET revoked = $2 WHERE session_id = $1 AND revoked = $3",
+        "UPDATE sessions SET revoked = $2 WHERE session_id = $1 AND revoked = $3 RETURNING expires_at",
         [id.into(), true.into(), false.into()],
     )
     .await?;
-    if changed == 1 {
-        tx.signal(Signal::SessionRevoked {
-            session_id: session.session_id,
-            until: micros(session.expires_at),
-        });
+    if let Some(Ended { expires_at }) = &ended {
+        tx.signal(Signal::SessionRevoked { session_id: id.to_owned(), until: *expires_at });
     }
-    Ok(changed == 1)
+    Ok(ended.is_some())
 }
 
 /// Ends every active session of a user but `keep`; the ids that were ended.
@@ -131,9 +140,10 @@ pub async fn revoke_all(
     keep: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<Vec<String>> {
+    user::lock(tx, user_id).await?;
     let mut ended = Vec::new();
     for session in active(&**tx, Some(user_id), now).await? {
-        if keep != Some(session.session_id.as_str()) && revoke(tx, &session.session_id, now).await? {
+        if keep != Some(session.session_id.as_str()) && end(tx, &session.session_id, now).await? {
             ended.push(session.session_id);
         }
     }
@@ -148,12 +158,14 @@ pub async fn enforce_limit(
     keep: &str,
     now: DateTime<Utc>,
 ) -> Result<Vec<String>> {
+    // Parallel sign-ins of one user must count each other's sessions.
+    user::lock(tx, user_id).await?;
     let mut ended = Vec::new();
     let mut active = active(&**tx, Some(user_id), now).await?;
     let excess = active.len().saturating_sub(limit);
     active.retain(|session| session.session_id != keep);
     for session in active.iter().rev().take(excess) {
-        if revoke(tx, &session.session_id, now).await? {
+        if end(tx, &session.session_id, now).await? {
             ended.push(session.session_id.clone());
         }
     }
