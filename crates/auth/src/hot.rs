@@ -4,7 +4,7 @@
 //! program, begins a new epoch. While signals of other copies may be missing, the store is asked.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use moka::sync::Cache;
@@ -73,9 +73,9 @@ pub(crate) struct Hot {
     keys: Cache<String, Entry<Key>>,
     /// Session id → microseconds after which its tokens have ended anyway.
     revoked: RwLock<HashMap<String, i64>>,
-    /// Counts calls to reload; the set is complete when the newest reload is done.
-    reloads: AtomicU64,
-    revoked_complete: AtomicBool,
+    /// Reloads of the set that were called for, and the newest that is done: equal when it is complete.
+    reloads_wanted: AtomicU64,
+    reloads_done: AtomicU64,
     touched: Mutex<HashMap<String, i64>>,
 }
 
@@ -88,8 +88,8 @@ impl Hot {
             users: Cache::new(CAPACITY),
             keys: Cache::new(CAPACITY),
             revoked: RwLock::default(),
-            reloads: AtomicU64::new(0),
-            revoked_complete: AtomicBool::new(false),
+            reloads_wanted: AtomicU64::new(1),
+            reloads_done: AtomicU64::new(0),
             touched: Mutex::default(),
         }
     }
@@ -102,10 +102,11 @@ impl Hot {
             Signal::SessionRevoked { session_id, until } => this.mark_revoked(session_id.clone(), *until),
             Signal::Everything => {
                 this.epoch.fetch_add(1, Ordering::AcqRel);
-                this.revoked_complete.store(false, Ordering::Release);
+                // Counted now: a reload that began before this news must not pass for complete.
+                this.reloads_wanted.fetch_add(1, Ordering::AcqRel);
                 let this = Arc::clone(this);
                 tokio::spawn(async move {
-                    // On failure the set stays incomplete and the store is asked for every request.
+                    // On failure the store is asked for every request until the upkeep has caught up.
                     if let Err(error) = this.load_revoked().await {
                         tracing::warn!(target: "auth", error = %error, "auth.revoked.reload_failed");
                     }
@@ -115,14 +116,20 @@ impl Hot {
         }
     }
 
+    /// Reads the revoked sessions, unless they are all known.
     pub(crate) async fn load_revoked(&self) -> Result<()> {
-        let turn = self.reloads.fetch_add(1, Ordering::AcqRel) + 1;
+        if self.knows_all_revoked() {
+            return Ok(());
+        }
+        let wanted = self.reloads_wanted.load(Ordering::Acquire);
         let rows = session::revoked(self.store.read(), self.clock.now()).await?;
         self.revoked.write().unwrap_or_else(|e| e.into_inner()).extend(rows);
-        if self.reloads.load(Ordering::Acquire) == turn {
-            self.revoked_complete.store(true, Ordering::Release);
-        }
+        self.reloads_done.fetch_max(wanted, Ordering::AcqRel);
         Ok(())
+    }
+
+    fn knows_all_revoked(&self) -> bool {
+        self.reloads_done.load(Ordering::Acquire) == self.reloads_wanted.load(Ordering::Acquire)
     }
 
     fn mark_revoked(&self, session_id: String, until: i64) {
@@ -137,7 +144,7 @@ impl Hot {
         if self.revoked.read().unwrap_or_else(|e| e.into_inner()).contains_key(session_id) {
             return Ok(true);
         }
-        if self.revoked_complete.load(Ordering::Acquire) && self.trusted() {
+        if self.knows_all_revoked() && self.trusted() {
             return Ok(false);
         }
         session::is_revoked(self.store.read(), session_id).await

@@ -13,6 +13,7 @@ impl Auth {
     pub async fn upkeep(self: &Arc<Self>) {
         self.tickets.sweep();
         self.hot.prune();
+        log("revoked_sessions", self.hot.load_revoked().await);
         let now = self.clock.now();
         let old = now - self.attempts_kept();
         log("sessions", self.store.write(move |tx| Box::pin(session::prune(tx, now))).await);
