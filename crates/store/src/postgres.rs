@@ -173,7 +173,11 @@ impl Shared {
             payload = encode(&Message::News { from: self.me, number, signals: vec![Signal::Everything] });
         }
         execute(&transaction, "SELECT pg_notify($1, $2)", [CHANNEL.into(), payload.into()]).await?;
-        transaction.commit().await.map_err(failure)?;
+        if let Err(error) = transaction.commit().await {
+            // The line may have broken after the commit: nobody knows what is true now.
+            self.signals.deliver(&[Signal::Everything]);
+            return Err(failure(error));
+        }
         self.signals.deliver(&signals);
         self.wait_for_others(number).await;
         Ok(())

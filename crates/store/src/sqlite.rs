@@ -254,7 +254,10 @@ async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Job>, signals: 
         }
     }
     let committed = transaction.commit().await.map_err(failure);
-    if committed.is_ok() {
+    if committed.is_err() {
+        // Nobody knows how much of it is in the file.
+        signals.deliver(&[Signal::Everything]);
+    } else {
         signals.deliver(&news);
     }
     for deliver in finished {
