@@ -7,17 +7,17 @@ use quarterdeck_auth::{AuthConfig, Issued};
 use secrecy::ExposeSecret;
 use std::convert::Infallible;
 
-/// Value of the first cookie with this name: browsers send the one with the longest path first.
+/// Value of the first cookie with this name: browsers send the one with the longest path first. Other
+/// cookies may hold any bytes; a value of ours that is no text reads as empty.
 pub(crate) fn find<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .find_map(|pair| {
-            let (key, value) = pair.split_once('=')?;
-            (key.trim() == name).then(|| value.trim())
-        })
+    headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).find_map(
+        |pair| {
+            let equals = pair.iter().position(|byte| *byte == b'=')?;
+            let value = pair[equals + 1..].trim_ascii();
+            (pair[..equals].trim_ascii() == name.as_bytes())
+                .then(|| std::str::from_utf8(value).unwrap_or_default())
+        },
+    )
 }
 
 /// The three cookies of a session, to be set or to be cleared.
