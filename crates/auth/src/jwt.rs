@@ -241,7 +241,7 @@ pub(crate) fn check_system(claims: &Claims) -> Result<(), &'static str> {
     if claims.aud.as_deref() != Some(CLI_AUDIENCE) {
         return Err("system_token_wrong_audience");
     }
-    if claims.exp - claims.iat > MAX_SYSTEM_SECONDS {
+    if claims.exp.saturating_sub(claims.iat) > MAX_SYSTEM_SECONDS {
         return Err("system_token_too_long");
     }
     Ok(())
