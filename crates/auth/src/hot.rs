@@ -136,25 +136,29 @@ impl Hot {
         self.revoked.write().unwrap_or_else(|e| e.into_inner()).insert(session_id, until);
     }
 
+    /// Whether what is remembered may be believed. Must be asked before memory is read: what is
+    /// remembered now may be older than the news that makes it trusted a moment later.
     fn trusted(&self) -> bool {
         self.store.signals_are_live()
     }
 
     pub(crate) async fn is_revoked(&self, session_id: &str) -> Result<bool> {
+        let complete = self.trusted() && self.knows_all_revoked();
         if self.revoked.read().unwrap_or_else(|e| e.into_inner()).contains_key(session_id) {
             return Ok(true);
         }
-        if self.knows_all_revoked() && self.trusted() {
+        if complete {
             return Ok(false);
         }
         session::is_revoked(self.store.read(), session_id).await
     }
 
     pub(crate) async fn account(&self, id: &str) -> Result<Option<Arc<Account>>> {
+        let trusted = self.trusted();
         let epoch = self.epoch.load(Ordering::Acquire);
         if let Some(entry) = self.users.get(id)
             && entry.epoch == epoch
-            && self.trusted()
+            && trusted
         {
             return Ok(Some(entry.value));
         }
@@ -166,10 +170,11 @@ impl Hot {
     }
 
     pub(crate) async fn key(&self, hash: &str) -> Result<Option<Arc<Key>>> {
+        let trusted = self.trusted();
         let epoch = self.epoch.load(Ordering::Acquire);
         if let Some(entry) = self.keys.get(hash)
             && entry.epoch == epoch
-            && self.trusted()
+            && trusted
         {
             return Ok(Some(entry.value));
         }
