@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
 
 use crate::MAX_NAME;
 
@@ -32,12 +33,16 @@ impl Password {
 
     /// Canonical composition, so that the same password typed on another system is the same
     /// (NIST SP 800-63B §5.1.1.2).
-    fn normalised(&self) -> SecretString {
-        self.0.expose_secret().nfc().collect::<String>().into()
+    fn normalised(&self) -> Zeroizing<String> {
+        let text = self.0.expose_secret();
+        // Room for the longest result (UAX #15: three times), as growing would leave copies behind.
+        let mut normalised = Zeroizing::new(String::with_capacity(text.len() * 3));
+        normalised.extend(text.nfc());
+        normalised
     }
 
     pub(crate) fn same_as(&self, other: &Self) -> bool {
-        self.normalised().expose_secret() == other.normalised().expose_secret()
+        self.normalised() == other.normalised()
     }
 }
 
@@ -110,7 +115,7 @@ impl Hasher {
             let salt = random_bytes::<16>();
             let mut output = [0; HASH_BYTES];
             argon2
-                .hash_password_into(password.expose_secret().as_bytes(), &salt, &mut output)
+                .hash_password_into(password.as_bytes(), &salt, &mut output)
                 .map_err(|e| Error::internal(format_args!("password hashing failed: {e}")))?;
             Ok(phc(argon2.params(), &salt, &output))
         })
@@ -129,7 +134,7 @@ impl Hasher {
             if hash.algorithm.as_str() != "argon2id" || hash.hash.is_none() || hash.salt.is_none() {
                 return Err(corrupt(password_hash::Error::Algorithm));
             }
-            match argon2.verify_password(password.expose_secret().as_bytes(), &hash) {
+            match argon2.verify_password(password.as_bytes(), &hash) {
                 Ok(()) => Ok(true),
                 Err(password_hash::Error::PasswordInvalid) => Ok(false),
                 Err(e) => Err(corrupt(e)),
