@@ -8,7 +8,7 @@ use crate::hot::Account;
 use crate::{Auth, jwt};
 
 /// What a request shows to prove who sends it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Credentials<'a> {
     /// Value of the session cookie, if the request has one.
     pub cookie: Option<&'a str>,
@@ -36,17 +36,19 @@ impl Auth {
                 }
             }
         }
-        let authorization = match (shown.authorization, cookie_error) {
-            (None, Some(error)) => return Err(error),
-            (None, None) => return Err(unauthorized("missing_authentication")),
-            (Some(Ok(value)), _) => value,
-            (Some(Err(())), _) => return Err(unauthorized("invalid_scheme")),
+        let Some(authorization) = shown.authorization else {
+            return Err(match cookie_error {
+                Some(error) => worded(error, "Invalid session cookie"),
+                None => worded(unauthorized("missing_authentication"), "Missing authentication"),
+            });
         };
-        let token = bearer(authorization).ok_or_else(|| unauthorized("invalid_scheme"))?;
+        let Some(token) = authorization.ok().and_then(bearer) else {
+            return Err(worded(unauthorized("invalid_scheme"), "Invalid authorization scheme"));
+        };
         if token.contains('.') {
-            self.identify_jwt(token, false).await
+            self.identify_jwt(token, false).await.map_err(|error| worded(error, "Invalid JWT token"))
         } else {
-            self.identify_key(token).await
+            self.identify_key(token).await.map_err(|error| worded(error, "Invalid credentials"))
         }
     }
 
@@ -127,6 +129,16 @@ fn identity(account: &Account, auth_method: AuthMethod) -> Identity {
 
 pub(crate) fn unauthorized(reason: &'static str) -> Error {
     Error::new(ErrorCode::Unauthorized).because(reason)
+}
+
+/// A refusal told in the words for its kind of credential; a revoked session keeps its own.
+fn worded(error: Error, text: &'static str) -> Error {
+    match error.code() {
+        ErrorCode::Unauthorized => {
+            Error::with(ErrorCode::Unauthorized, text).because(error.reason().unwrap_or("unauthorized"))
+        }
+        _ => error,
+    }
 }
 
 /// The token of a `Bearer` header (RFC 6750 §2.1); the scheme in any case.
