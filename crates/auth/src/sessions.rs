@@ -35,7 +35,9 @@ impl Auth {
         let found = session::by_id(self.store.read(), id).await?;
         let visible = found.filter(|s| *s.user_id == *caller.user_id || caller.role == HumanRole::Ceo);
         let Some(session) = visible else {
-            return Err(Error::missing("Session", id).because("session_not_owned"));
+            let missing = Error::missing("Session", id).because("session_not_owned");
+            // The log names at most the start of a session.
+            return Err(missing.caused_by("no such session, or not the caller's"));
         };
         let now = self.clock.now();
         let id = session.session_id.clone();

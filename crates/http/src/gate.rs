@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 
 use crate::app::App;
 use crate::cookies;
-use crate::edge::{Failure, PresentedCredential, RouteTemplate};
+use crate::edge::{Failure, PresentedCredential, RouteTemplate, loggable};
 use crate::endpoint::Docs;
 
 /// State of one endpoint's gate.
@@ -53,7 +53,7 @@ pub(crate) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
 fn refused(request: &Request, error: Error) -> Response {
     if error.status() == 401 {
         tracing::warn!(
-            target: "auth", reason = error.reason().unwrap_or("unauthorized"), path = request.uri().path(),
+            target: "auth", reason = error.reason().unwrap_or("unauthorized"), path = &*loggable(request.uri().path()),
             "auth.failed"
         );
         if request.headers().contains_key(AUTHORIZATION) {
@@ -84,7 +84,7 @@ async fn admit(gate: &Gate, request: &mut Request) -> Result<(), Error> {
     };
     if let Err(refusal) = docs.guard.check(identity.as_deref(), department.as_deref()) {
         tracing::warn!(
-            target: "api", guard = docs.guard.name(), path = request.uri().path(),
+            target: "api", guard = docs.guard.name(), path = &*loggable(request.uri().path()),
             role = identity.as_ref().map_or("none", |i| i.role.as_str()), "api.guard.denied"
         );
         return Err(refusal);
@@ -124,7 +124,7 @@ fn check_csrf(gate: &Gate, request: &Request) -> Result<(), Error> {
     }
     let (config, headers) = (gate.app.auth.config(), request.headers());
     let refuse = |reason: &'static str, has_cookie: bool, has_header: bool| {
-        tracing::warn!(target: "auth", reason, has_cookie, has_header, path = request.uri().path(), "csrf.rejected");
+        tracing::warn!(target: "auth", reason, has_cookie, has_header, path = &*loggable(request.uri().path()), "csrf.rejected");
         Err(Error::new(ErrorCode::CsrfRejected).because(reason))
     };
     if gate.docs.csrf_exempt {

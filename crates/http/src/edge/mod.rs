@@ -35,6 +35,7 @@ pub use self::envelope::{
 pub use self::failure::{AsIs, Failure, NoCompression, PresentedCredential, Result, RouteTemplate};
 pub use self::id::{RequestId, TraceId};
 pub use self::metrics::Metrics;
+pub(crate) use self::scrub::loggable;
 pub use self::service::{EdgeFuture, EdgeService, wrap};
 
 /// Settings of the edge.

@@ -37,6 +37,17 @@ fn has_scheme(text: &str) -> bool {
     lower.contains("bearer") || lower.contains("basic")
 }
 
+/// A path as it may be logged: of a session id only the start.
+pub(crate) fn loggable(path: &str) -> Cow<'_, str> {
+    const BEFORE: &str = "/auth/sessions/";
+    const SHOWN: usize = 8;
+    let Some(at) = path.find(BEFORE) else { return Cow::Borrowed(path) };
+    match path.split_at_checked(at + BEFORE.len() + SHOWN) {
+        Some((start, rest)) if !rest.is_empty() => Cow::Owned(format!("{start}...")),
+        _ => Cow::Borrowed(path),
+    }
+}
+
 /// Cuts a text to what a failure may say.
 pub(super) fn cap(text: &str) -> &str {
     match text.char_indices().nth(LONGEST) {
@@ -74,6 +85,19 @@ mod tests {
             "see https://example.org/docs",
         ] {
             assert_eq!(scrub(text), text);
+        }
+    }
+
+    #[test]
+    fn a_logged_path_holds_the_start_of_a_session_id_only() {
+        for (path, logged) in [
+            ("/api/v1/auth/sessions/0123456789abcdef", "/api/v1/auth/sessions/01234567..."),
+            ("/api/v1/auth/sessions/01234567", "/api/v1/auth/sessions/01234567"),
+            ("/api/v1/auth/sessions/", "/api/v1/auth/sessions/"),
+            ("/api/v1/auth/sessions", "/api/v1/auth/sessions"),
+            ("/api/v1/users/0123456789abcdef", "/api/v1/users/0123456789abcdef"),
+        ] {
+            assert_eq!(loggable(path), logged);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The one service around the router. It is on the way of every request, so it allocates, formats
 //! and locks only where a request makes it necessary.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -33,7 +34,7 @@ use super::failure::{AsIs, Failure, RouteTemplate};
 use super::headers::{Area, secure};
 use super::id::{RequestId, TraceId};
 use super::render::{failure_of, render};
-use super::scrub::scrub;
+use super::scrub::{loggable, scrub};
 use super::{Edge, Encrypted, RequestContext};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -208,7 +209,7 @@ impl Frame {
             tracing::info!(
                 request_id = context.id.as_str(),
                 method = request.method().as_str(),
-                path,
+                path = &*loggable(path),
                 "api.request.started"
             );
         }
@@ -236,8 +237,8 @@ impl Frame {
         }
     }
 
-    fn path(&self) -> &str {
-        self.path.as_ref().map_or("", PathAndQuery::path)
+    fn path(&self) -> Cow<'_, str> {
+        loggable(self.path.as_ref().map_or("", PathAndQuery::path))
     }
 
     fn close(mut self, mut response: Response) -> Response {
@@ -261,7 +262,7 @@ impl Frame {
             tracing::info!(
                 request_id = self.context.id.as_str(),
                 method = self.method.as_str(),
-                path = self.path(),
+                path = &*self.path(),
                 status_code = status.as_u16(),
                 duration_ms = milliseconds(took),
                 "api.request.completed"
@@ -283,7 +284,7 @@ impl Frame {
             tracing::warn!(
                 request_id = id,
                 method,
-                path,
+                path = &*path,
                 status_code = error.status(),
                 "api.route.not_found"
             );
@@ -295,7 +296,7 @@ impl Frame {
                 tracing::$level!(
                     request_id = id,
                     method,
-                    path,
+                    path = &*path,
                     status_code = error.status(),
                     error_type = error.code().name(),
                     error_code = error.code().number(),
@@ -317,7 +318,7 @@ impl Drop for Frame {
         tracing::warn!(
             request_id = self.context.id.as_str(),
             method = self.method.as_str(),
-            path = self.path(),
+            path = &*self.path(),
             status_code = 0,
             status_code_captured = false,
             duration_ms = milliseconds(self.started.elapsed()),
