@@ -52,6 +52,13 @@ pub async fn read(body: axum::body::Body) -> Result<Bytes, Failure> {
     }
 }
 
+/// The character NUL in a URL; not every database can store it.
+const NUL: &str = "%00";
+
+fn nul() -> FieldError {
+    FieldError { pointer: String::new(), detail: strict::NUL.to_owned() }
+}
+
 /// Reads a value from JSON text, or names what is wrong with it.
 fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, FieldError> {
     strict::check(json)?;
@@ -72,6 +79,9 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let query = parts.uri.query().unwrap_or_default();
+        if query.contains(NUL) {
+            return Err(refused(parts, nul()));
+        }
         let deserializer = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
         serde_path_to_error::deserialize(deserializer)
             .map(Self)
@@ -87,6 +97,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        if parts.uri.path().contains(NUL) {
+            return Err(refused(parts, nul()));
+        }
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             Err(PathRejection::FailedToDeserializePathParams(error)) => {

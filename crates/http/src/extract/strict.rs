@@ -1,5 +1,5 @@
 //! A first look at JSON text, before it is read into anything: an object, well-formed, not too deep,
-//! and no member twice, wherever it stands. Parsers that differ on twins let attackers say two things
+//! no member twice, wherever it stands, and no NUL, which not every database can store. Parsers that differ on twins let attackers say two things
 //! at once; and structs could otherwise be read from arrays.
 
 use std::collections::HashSet;
@@ -10,6 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::error::Category;
 
 const TWICE: &str = "must not appear twice";
+pub(super) const NUL: &str = "must not hold the character NUL";
 
 pub(super) fn check(json: &[u8]) -> Result<(), FieldError> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -28,6 +29,9 @@ pub(super) fn check(json: &[u8]) -> Result<(), FieldError> {
     Err(match error.classify() {
         Category::Data if error.to_string().starts_with(TWICE) => {
             FieldError { pointer, detail: TWICE.to_owned() }
+        }
+        Category::Data if error.to_string().starts_with(NUL) => {
+            FieldError { pointer, detail: NUL.to_owned() }
         }
         Category::Eof => FieldError { pointer: String::new(), detail: format!("ends too early {}", at()) },
         _ if error.to_string().starts_with("recursion limit") => {
@@ -70,8 +74,8 @@ impl<'de> Visitor<'de> for StrictVisitor {
         Ok(Strict)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Strict, E> {
-        Ok(Strict)
+    fn visit_str<E: Error>(self, text: &str) -> Result<Strict, E> {
+        if text.contains('\0') { Err(E::custom(NUL)) } else { Ok(Strict) }
     }
 
     fn visit_unit<E>(self) -> Result<Strict, E> {
@@ -86,8 +90,11 @@ impl<'de> Visitor<'de> for StrictVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strict, A::Error> {
         let mut seen = HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
+            if name.contains('\0') {
+                map.next_value_seed(Refused(NUL))?;
+            }
             if !seen.insert(name) {
-                map.next_value_seed(Twice)?;
+                map.next_value_seed(Refused(TWICE))?;
             }
             map.next_value::<Strict>()?;
         }
@@ -96,12 +103,12 @@ impl<'de> Visitor<'de> for StrictVisitor {
 }
 
 /// Fails at the value, so that the pointer names the member.
-struct Twice;
+struct Refused(&'static str);
 
-impl<'de> DeserializeSeed<'de> for Twice {
+impl<'de> DeserializeSeed<'de> for Refused {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, _: D) -> Result<(), D::Error> {
-        Err(D::Error::custom(TWICE))
+        Err(D::Error::custom(self.0))
     }
 }
