@@ -71,4 +71,37 @@ impl TestDb {
             Database::Sqlite { .. } => None,
         }
     }
+
+    /// Runs a statement behind the store's back; does nothing and says so on SQLite, whose file has one
+    /// owner.
+    pub async fn run(&self, statement: &str) -> bool {
+        let Some(pool) = self.postgres_pool().await else { return false };
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&pool).await.expect("a sound statement");
+        true
+    }
+
+    /// Everything the database holds, as text, for looking for what must not be there.
+    pub async fn dump(&self) -> String {
+        let Some(pool) = self.postgres_pool().await else { return self.files() };
+        let tables: Vec<String> =
+            sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'")
+                .fetch_all(&pool)
+                .await
+                .expect("a list of tables");
+        let mut text = String::new();
+        for table in tables {
+            let rows = format!("SELECT coalesce(string_agg(t::text, ' '), '') FROM {table} t");
+            let rows = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(rows)).fetch_one(&pool).await;
+            text.push_str(&rows.expect("a table as text"));
+        }
+        text
+    }
+
+    fn files(&self) -> String {
+        let Database::Sqlite { path, .. } = &self.database else { return String::new() };
+        let folder = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder");
+        let files =
+            folder.map(|entry| std::fs::read(entry.expect("a file").path()).expect("a readable file"));
+        String::from_utf8_lossy(&files.collect::<Vec<_>>().concat()).into_owned()
+    }
 }
