@@ -63,7 +63,8 @@ pub(crate) async fn open(path: &Path, journal_size_limit: u64, claim: Claim) -> 
             path.display()
         ))
     };
-    // The writer comes first: it creates the file and switches it to write-ahead logging.
+    restrict(path);
+    // The writer comes first: it switches the file to write-ahead logging.
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
         .idle_timeout(None)
@@ -71,7 +72,6 @@ pub(crate) async fn open(path: &Path, journal_size_limit: u64, claim: Claim) -> 
         .connect_with(options.clone())
         .await
         .map_err(unusable)?;
-    restrict(path);
     let readers = SqlitePoolOptions::new()
         .min_connections(1)
         .max_connections(READERS)
@@ -88,11 +88,15 @@ pub(crate) async fn open(path: &Path, journal_size_limit: u64, claim: Claim) -> 
     })
 }
 
-/// The database holds password hashes and the signing secret: its owner alone may read it.
+/// The database holds password hashes and the signing secret: its owner alone may read it. A new file is
+/// born so; SQLite gives the files beside it the same permissions.
 fn restrict(path: &Path) {
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+        if File::options().write(true).create_new(true).mode(0o600).open(path).is_ok() {
+            return;
+        }
         if let Err(e) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)) {
             tracing::warn!(target: "persistence", error = %e, "persistence.permissions.failed");
         }
@@ -119,7 +123,15 @@ fn claim_file(path: &Path) -> Result<File> {
 }
 
 type Deliver = Box<dyn FnOnce(Result<()>) + Send>;
-type Job = Box<dyn FnOnce(DatabaseTransaction) -> BoxFuture<'static, (Vec<Signal>, Deliver)> + Send>;
+type Job = Box<dyn FnOnce(DatabaseTransaction) -> BoxFuture<'static, Finished> + Send>;
+
+/// A job that has run and waits for the commit it shares.
+struct Finished {
+    signals: Vec<Signal>,
+    deliver: Deliver,
+    /// The database gave up the whole transaction, as it does when the disk is full.
+    broken: bool,
+}
 
 #[derive(Clone)]
 pub(crate) struct Writer {
@@ -150,21 +162,21 @@ impl Writer {
         let job: Job = Box::new(move |savepoint| {
             Box::pin(async move {
                 let tx = Tx::new(savepoint);
-                let outcome = AssertUnwindSafe(job(&tx)).catch_unwind().await;
+                // Called inside the future, so that a panic before its first wait is caught too.
+                let outcome = AssertUnwindSafe(async { job(&tx).await }).catch_unwind().await;
                 let (savepoint, signals) = tx.into_parts();
-                let outcome = match outcome {
-                    Ok(Ok(value)) => savepoint.commit().await.map(|()| value).map_err(failure),
-                    Ok(Err(error)) => savepoint.rollback().await.map_err(failure).and(Err(error)),
-                    Err(_) => {
-                        let rolled_back = savepoint.rollback().await.map_err(failure);
-                        rolled_back.and(Err(Error::internal("a database job panicked")))
-                    }
+                let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a database job panicked")));
+                let settled = match &outcome {
+                    Ok(_) => savepoint.commit().await,
+                    Err(_) => savepoint.rollback().await,
                 };
+                let broken = settled.is_err();
+                let outcome = outcome.and_then(|value| settled.map(|()| value).map_err(failure));
                 let signals = if outcome.is_ok() { signals } else { Vec::new() };
                 let deliver: Deliver = Box::new(move |committed| {
                     let _ = answer.send(outcome.and_then(|value| committed.map(|()| value)));
                 });
-                (signals, deliver)
+                Finished { signals, deliver, broken }
             })
         });
         self.jobs.try_send(job).map_err(|e| match e {
@@ -197,13 +209,9 @@ async fn run(
     let mut version = data_version(&connection).await;
     loop {
         tokio::select! {
+            // Jobs come last: a queue that is never empty must not drown the others.
             biased;
-            received = queue.recv_many(&mut batch, BATCH) => {
-                if received == 0 {
-                    break;
-                }
-                commit(&connection, &mut batch, &signals).await;
-            }
+            _ = &mut stopped, if !queue.is_closed() => queue.close(),
             // The server keeps a lock; a visitor has nothing cached to drop.
             _ = tick.tick(), if lock.is_some() => {
                 let now = data_version(&connection).await;
@@ -212,7 +220,14 @@ async fn run(
                     signals.deliver(&[Signal::Everything]);
                 }
             }
-            _ = &mut stopped => queue.close(),
+            received = queue.recv_many(&mut batch, BATCH) => {
+                if received == 0 {
+                    break;
+                }
+                if !commit(&connection, &mut batch, &signals).await {
+                    renew(&connection).await;
+                }
+            }
         }
         if queue.is_closed() && queue.is_empty() {
             break;
@@ -227,7 +242,10 @@ async fn data_version(connection: &DatabaseConnection) -> i64 {
     number(connection, "SELECT data_version FROM pragma_data_version", []).await.unwrap_or(-1)
 }
 
-async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Job>, signals: &Signals) {
+/// Runs the jobs and commits what they did; whether the connection can go on.
+///
+/// A job that is dropped here answers its caller 503; the cause is logged once for all.
+async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Job>, signals: &Signals) -> bool {
     let immediate = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
@@ -235,25 +253,34 @@ async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Job>, signals: 
     let transaction = match connection.begin_with_options(immediate).await {
         Ok(transaction) => transaction,
         Err(error) => {
-            // Dropping a job answers its caller 503; the cause is logged once for all.
             tracing::error!(target: "persistence", error = %error, "persistence.write.failed");
             batch.clear();
-            return;
+            return false;
         }
     };
     let mut finished = Vec::with_capacity(batch.len());
     let mut news = Vec::new();
+    let mut broken = false;
     for job in batch.drain(..) {
-        match transaction.begin().await {
-            Ok(savepoint) => {
-                let (signals, deliver) = job(savepoint).await;
-                news.extend(signals);
-                finished.push(deliver);
+        let done = match transaction.begin().await {
+            Ok(savepoint) => job(savepoint).await,
+            Err(error) => {
+                tracing::error!(target: "persistence", error = %error, "persistence.write.failed");
+                broken = true;
+                break;
             }
-            Err(error) => tracing::error!(target: "persistence", error = %error, "persistence.write.failed"),
+        };
+        news.extend(done.signals);
+        finished.push(done.deliver);
+        if done.broken {
+            broken = true;
+            break;
         }
     }
-    let committed = transaction.commit().await.map_err(failure);
+    let committed = match broken {
+        false => transaction.commit().await.map_err(failure),
+        true => Err(Error::unavailable("another job of this commit broke it", 1)),
+    };
     if committed.is_err() {
         // Nobody knows how much of it is in the file.
         signals.deliver(&[Signal::Everything]);
@@ -262,5 +289,14 @@ async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Job>, signals: 
     }
     for deliver in finished {
         deliver(committed.clone());
+    }
+    committed.is_ok()
+}
+
+/// Closes the writer's connection; the next job opens a new one. After a failure the driver and SQLite
+/// may disagree on which transaction is open, and then no further one can begin.
+async fn renew(connection: &DatabaseConnection) {
+    if let Ok(broken) = connection.get_sqlite_connection_pool().acquire().await {
+        let _ = broken.close().await;
     }
 }
