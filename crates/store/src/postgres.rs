@@ -16,10 +16,11 @@ use futures_util::future::BoxFuture;
 use quarterdeck_domain::{Error, Result};
 use sea_orm::{DatabaseConnection, DatabaseTransaction, SqlxPostgresConnector, TransactionTrait};
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::signal::Signals;
 use crate::sql::{execute, failure};
@@ -29,6 +30,8 @@ const CHANNEL: &str = "quarterdeck";
 /// How long a copy trusts its caches after its last proof of hearing.
 const LEASE: Duration = Duration::from_secs(3);
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// A link on which not even one's own heartbeats come back for so long is dead, whatever TCP believes.
+const SILENCE: Duration = Duration::from_secs(6);
 /// How often a waiting writer looks whether a copy it waits for has died.
 const RECHECK: Duration = Duration::from_millis(100);
 /// First half of the advisory lock every listening copy holds; the second half is its number.
@@ -48,6 +51,12 @@ enum Message {
     Beat { from: i32, number: u64 },
 }
 
+/// The connection that listens, in a pool of its own: what ends with it is its advisory lock too.
+struct Ear {
+    listener: PgListener,
+    pool: PgPool,
+}
+
 #[derive(Clone)]
 pub(crate) struct Writer {
     shared: Arc<Shared>,
@@ -55,6 +64,10 @@ pub(crate) struct Writer {
 
 struct Shared {
     pool: PgPool,
+    options: PgConnectOptions,
+    /// A connection of its own for heartbeats, acknowledgements and looking who listens: a pool that is
+    /// busy with requests must not hold up the other copies. Empty while in use and after a failure.
+    voice: tokio::sync::Mutex<Option<PgConnection>>,
     connection: DatabaseConnection,
     signals: Arc<Signals>,
     /// This copy's number among those that listen.
@@ -66,6 +79,8 @@ struct Shared {
     /// Milliseconds since `start` until which caches may be trusted.
     lease_until: AtomicU64,
     start: Instant,
+    writes: TaskTracker,
+    listeners: TaskTracker,
     listening: CancellationToken,
 }
 
@@ -82,7 +97,7 @@ pub(crate) async fn open(
         .min_connections(min_connections)
         .max_connections(max_connections)
         .acquire_timeout(acquire_timeout)
-        .connect_with(options);
+        .connect_with(options.clone());
     let pool = tokio::time::timeout(connect_timeout, pool)
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
@@ -96,6 +111,8 @@ pub(crate) async fn open(
     let me = i32::from_le_bytes(quarterdeck_domain::clock::random_bytes());
     let shared = Shared {
         pool,
+        voice: tokio::sync::Mutex::default(),
+        options,
         connection: connection.clone(),
         signals,
         me,
@@ -105,6 +122,8 @@ pub(crate) async fn open(
         beats: Mutex::default(),
         lease_until: AtomicU64::new(0),
         start: Instant::now(),
+        writes: TaskTracker::new(),
+        listeners: TaskTracker::new(),
         listening: CancellationToken::new(),
     };
     Ok((connection, Writer { shared: Arc::new(shared) }))
@@ -118,7 +137,7 @@ impl Writer {
     {
         let shared = Arc::clone(&self.shared);
         // A task of its own: a caller that goes away must not stop between commit and signal.
-        tokio::spawn(async move {
+        let job = async move {
             let tx = Tx::new(shared.connection.begin().await.map_err(failure)?);
             let outcome = job(&tx).await;
             let (transaction, signals) = tx.into_parts();
@@ -126,16 +145,16 @@ impl Writer {
                 Ok(value) => shared.commit(transaction, signals).await.map(|()| value),
                 Err(error) => transaction.rollback().await.map_err(failure).and(Err(error)),
             }
-        })
-        .await
-        .unwrap_or_else(|e| Err(Error::internal(format_args!("a database job panicked: {e}"))))
+        };
+        let done = self.shared.writes.spawn(job).await;
+        done.unwrap_or_else(|e| Err(Error::internal(format_args!("a database job panicked: {e}"))))
     }
 
     /// Joins the copies that share this database.
     pub(crate) async fn listen(&self) -> Result<()> {
-        let listener = self.shared.connect_listener().await?;
-        tokio::spawn(Arc::clone(&self.shared).hear(listener));
-        tokio::spawn(Arc::clone(&self.shared).beat());
+        let ear = self.shared.connect_listener().await?;
+        self.shared.listeners.spawn(Arc::clone(&self.shared).hear(ear));
+        self.shared.listeners.spawn(Arc::clone(&self.shared).beat());
         Ok(())
     }
 
@@ -145,8 +164,16 @@ impl Writer {
     }
 
     pub(crate) async fn close(&self) {
-        self.shared.listening.cancel();
+        // Writes under way still want to hear the acknowledgements of other copies.
         self.shared.pool.close().await;
+        self.shared.writes.close();
+        self.shared.writes.wait().await;
+        self.shared.listening.cancel();
+        self.shared.listeners.close();
+        self.shared.listeners.wait().await;
+        if let Some(voice) = self.shared.voice.lock().await.take() {
+            let _ = voice.close().await;
+        }
     }
 }
 
@@ -183,43 +210,76 @@ impl Shared {
         Ok(())
     }
 
+    /// Waits until every other copy has applied the news, has gone, or has stopped trusting its caches.
     async fn wait_for_others(&self, number: u64) {
-        let deadline = tokio::time::Instant::now() + LEASE;
-        loop {
-            let heard = self.heard.notified();
-            let Ok(others) = self.other_copies().await else {
-                // Without an answer nobody can be ruled out; every lease ends by the deadline.
-                tokio::time::sleep_until(deadline).await;
-                return;
-            };
-            let missing = {
-                let waiting = self.waiting.lock().unwrap_or_else(|e| e.into_inner());
-                let acknowledged = waiting.get(&number);
-                others.iter().any(|copy| acknowledged.is_none_or(|a| !a.contains(copy)))
-            };
-            if !missing || tokio::time::Instant::now() >= deadline {
-                return;
+        let all_have_heard = async {
+            // Without an answer nobody can be ruled out; every lease ends in time.
+            while let Ok(others) = self.other_copies().await {
+                let recheck = tokio::time::Instant::now() + RECHECK;
+                loop {
+                    let heard = self.heard.notified();
+                    if self.have_heard(number, &others) {
+                        return;
+                    }
+                    if tokio::time::timeout_at(recheck, heard).await.is_err() {
+                        break;
+                    }
+                }
             }
-            let _ = tokio::time::timeout(RECHECK, heard).await;
-        }
+            std::future::pending().await
+        };
+        let _ = tokio::time::timeout(LEASE, all_have_heard).await;
+    }
+
+    fn have_heard(&self, number: u64, copies: &[i32]) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(|e| e.into_inner());
+        waiting.get(&number).is_none_or(|heard| copies.iter().all(|copy| heard.contains(copy)))
     }
 
     async fn other_copies(&self) -> sqlx::Result<Vec<i32>> {
-        sqlx::query_scalar(
-            "SELECT objid::bigint::bit(32)::int FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = $1 \
-             AND objsubid = 2 AND granted AND objid::bigint::bit(32)::int <> $2 \
-             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        )
-        .bind(i64::from(COPIES))
-        .bind(self.me)
-        .fetch_all(&self.pool)
+        let me = self.me;
+        self.ask(move |voice| {
+            let sql = "SELECT objid::bigint::bit(32)::int FROM pg_locks WHERE locktype = 'advisory' \
+                       AND classid::bigint = $1 AND objsubid = 2 AND granted \
+                       AND objid::bigint::bit(32)::int <> $2 \
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            Box::pin(sqlx::query_scalar(sql).bind(i64::from(COPIES)).bind(me).fetch_all(voice))
+        })
         .await
     }
 
+    /// Says or asks something on the voice, on a new connection if the old one fails.
+    async fn ask<T, F>(&self, question: F) -> sqlx::Result<T>
+    where
+        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, sqlx::Result<T>>,
+    {
+        let asked = async {
+            let mut voice = self.voice.lock().await;
+            // Taken out: whatever interrupts this drops the connection, and the next caller makes another.
+            if let Some(mut known) = voice.take()
+                && let Ok(answer) = question(&mut known).await
+            {
+                *voice = Some(known);
+                return Ok(answer);
+            }
+            let mut fresh = PgConnection::connect_with(&self.options).await?;
+            let answer = question(&mut fresh).await?;
+            *voice = Some(fresh);
+            Ok(answer)
+        };
+        tokio::time::timeout(LEASE, asked).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
     /// A connection that listens first, then is counted, then says so: from here on no signal is missed.
-    async fn connect_listener(&self) -> Result<PgListener> {
+    async fn connect_listener(&self) -> Result<Ear> {
         let failed = |e: sqlx::Error| startup(format_args!("cannot listen for other copies' changes ({e})"));
-        let mut listener = PgListener::connect_with(&self.pool).await.map_err(failed)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .acquire_timeout(SILENCE)
+            .connect_lazy_with(self.options.clone());
+        let mut listener = PgListener::connect_with(&pool).await.map_err(failed)?;
         // On a lost connection the whole joining must be done again, not only the listening.
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await.map_err(failed)?;
@@ -232,44 +292,51 @@ impl Shared {
         self.notify(&Message::Joined { by: self.me }).await.map_err(failed)?;
         self.signals.deliver(&[Signal::Everything]);
         self.beat_once().await.map_err(failed)?;
-        Ok(listener)
+        Ok(Ear { listener, pool })
     }
 
     async fn notify(&self, message: &Message) -> sqlx::Result<()> {
-        sqlx::query("SELECT pg_notify($1, $2)")
-            .bind(CHANNEL)
-            .bind(encode(message))
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+        let payload = encode(message);
+        self.ask(move |voice| {
+            let sent = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(payload.clone());
+            Box::pin(async move { sent.execute(voice).await.map(drop) })
+        })
+        .await
     }
 
-    async fn hear(self: Arc<Self>, mut listener: PgListener) {
+    async fn hear(self: Arc<Self>, mut ear: Ear) {
         loop {
             let received = tokio::select! {
-                () = self.listening.cancelled() => return,
-                received = listener.try_recv() => received,
+                () = self.listening.cancelled() => break,
+                received = tokio::time::timeout(SILENCE, ear.listener.try_recv()) => received,
             };
             match received {
-                Ok(Some(notification)) => {
+                Ok(Ok(Some(notification))) => {
                     if let Ok(message) = serde_json::from_str(notification.payload()) {
                         self.receive(message).await;
                     }
                 }
-                Ok(None) | Err(_) => {
+                _ => {
                     self.lease_until.store(0, Ordering::Release);
                     tracing::warn!(target: "persistence", "persistence.signals.disconnected");
-                    listener = loop {
-                        tokio::select! {
-                            () = self.listening.cancelled() => return,
-                            () = tokio::time::sleep(HEARTBEAT) => {}
-                        }
-                        if let Ok(listener) = self.connect_listener().await {
-                            tracing::info!(target: "persistence", "persistence.signals.connected");
-                            break listener;
-                        }
+                    ear = tokio::select! {
+                        () = self.listening.cancelled() => break,
+                        ear = self.join_again() => ear,
                     };
+                    tracing::info!(target: "persistence", "persistence.signals.connected");
                 }
+            }
+        }
+        // Once this copy is no longer counted, nobody waits for it.
+        drop(ear.listener);
+        let _ = tokio::time::timeout(LEASE, ear.pool.close()).await;
+    }
+
+    async fn join_again(&self) -> Ear {
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            if let Ok(Ok(ear)) = tokio::time::timeout(SILENCE, self.connect_listener()).await {
+                return ear;
             }
         }
     }
