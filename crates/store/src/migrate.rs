@@ -46,6 +46,10 @@ pub(crate) async fn up(store: &Store) -> Result<()> {
 }
 
 async fn apply(tx: &Tx) -> Result<()> {
+    if tx.get_database_backend() == DbBackend::Postgres {
+        // Waiting for another program's migration, or a long one of ours, is no runaway query.
+        tx.execute_unprepared("SET LOCAL statement_timeout = 0").await.map_err(sql::failure)?;
+    }
     tx.lock("quarterdeck.migrations").await?;
     tx.execute_unprepared(
         "CREATE TABLE IF NOT EXISTS schema_migrations \

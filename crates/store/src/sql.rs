@@ -60,34 +60,35 @@ pub fn from_micros(micros: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(micros).unwrap_or_default()
 }
 
-/// Turns a driver's failure into the error clients see: 503/8001 without a free connection, 409 for a
+/// Turns a driver's failure into the error clients see: 503/8001 when no connection can be had, 409 for a
 /// broken uniqueness or invariant, 500/8002 otherwise. SQL, hosts and paths go to the log only.
 pub fn failure(error: DbErr) -> Error {
-    if let DbErr::ConnectionAcquire(cause) = &error {
-        return Error::unavailable(format_args!("no database connection: {cause:?}"), 1);
+    match &error {
+        DbErr::ConnectionAcquire(cause) => {
+            return Error::unavailable(format_args!("no database connection: {cause:?}"), 1);
+        }
+        DbErr::Conn(cause) => return Error::unavailable(format_args!("no database connection: {cause}"), 1),
+        _ => {}
     }
     let message = match &error {
         DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e)) => {
-            e.as_database_error().map(|e| e.message().to_owned())
+            e.as_database_error().map(|e| e.message())
         }
         _ => None,
     }
     .unwrap_or_default();
-    let broken = |names: [&str; 2]| names.iter().any(|name| message.contains(name));
-    if broken(["users_one_ceo", "users.role"]) {
-        return Error::conflict("A CEO already exists");
-    }
-    if broken(["users_username", "users.username"]) {
-        return Error::conflict("Username already taken");
-    }
-    if broken(["users_last_ceo", "users_last_ceo"]) {
-        return Error::conflict("The only CEO cannot lose the role");
-    }
-    if broken(["users_last_owner", "users_last_owner"]) {
-        return Error::conflict("The last owner cannot lose the role");
-    }
-    if broken(["users_system", "users_system"]) {
-        return Error::conflict("The system user cannot be modified");
+    // PostgreSQL names the index, SQLite the column; triggers say the same on both.
+    let invariants: [(&[&str], &'static str); 5] = [
+        (&["users_one_ceo", "users.role"], "A CEO already exists"),
+        (&["users_username", "users.username"], "Username already taken"),
+        (&["users_last_ceo"], "The only CEO cannot lose the role"),
+        (&["users_last_owner"], "The last owner cannot lose the role"),
+        (&["users_system"], "The system user cannot be modified"),
+    ];
+    for (names, detail) in invariants {
+        if names.iter().any(|name| message.contains(name)) {
+            return Error::conflict(detail);
+        }
     }
     match error.sql_err() {
         Some(sea_orm::SqlErr::UniqueConstraintViolation(_)) => {
