@@ -80,7 +80,7 @@ impl Auth {
     /// 404/3000, 409/4000 for the system user and for oneself.
     pub async fn transfer_ceo(self: &Arc<Self>, actor: &str, id: &str) -> Result<User> {
         let (now, from) = (self.clock.now(), actor.to_owned());
-        self.change(actor, id, "transfer_ceo", move |tx, user| {
+        let user = self.change(actor, id, "transfer_ceo", move |tx, user| {
             Box::pin(async move {
                 not_system_user(user)?;
                 if user.id == from {
@@ -92,8 +92,10 @@ impl Auth {
                 }
                 user::transfer_ceo(tx, &from, &user.id, now).await
             })
-        })
-        .await
+        });
+        let user = user.await?;
+        self.tickets.purge_user(actor);
+        Ok(user)
     }
 
     /// Grants an organisation role.

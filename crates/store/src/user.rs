@@ -148,10 +148,15 @@ pub async fn set_role(tx: &Tx, id: &str, role: HumanRole, now: DateTime<Utc>) ->
 }
 
 /// Makes `to` the CEO and `from` a manager, in one step that the one-CEO rules let pass.
+///
+/// # Errors
+/// 404/3000 when `to` does not exist: the role must not get lost on the way.
 pub async fn transfer_ceo(tx: &Tx, from: &str, to: &str, now: DateTime<Utc>) -> Result<()> {
     execute(&**tx, "INSERT INTO ceo_transfers (from_user) VALUES ($1)", [from.into()]).await?;
     set_role(tx, from, HumanRole::Manager, now).await?;
-    set_role(tx, to, HumanRole::Ceo, now).await?;
+    if !set_role(tx, to, HumanRole::Ceo, now).await? {
+        return Err(Error::missing("User", to));
+    }
     execute(&**tx, "DELETE FROM ceo_transfers WHERE from_user = $1", [from.into()]).await?;
     Ok(())
 }
