@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use quarterdeck_store::{Database, Store};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
 
 /// A database of one test; clones are the same one.
@@ -72,14 +74,6 @@ impl TestDb {
         }
     }
 
-    /// Runs a statement behind the store's back; does nothing and says so on SQLite, whose file has one
-    /// owner.
-    pub async fn run(&self, statement: &str) -> bool {
-        let Some(pool) = self.postgres_pool().await else { return false };
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&pool).await.expect("a sound statement");
-        true
-    }
-
     /// Everything the database holds, as text, for looking for what must not be there.
     pub async fn dump(&self) -> String {
         let Some(pool) = self.postgres_pool().await else { return self.files() };
@@ -103,5 +97,31 @@ impl TestDb {
         let files =
             folder.map(|entry| std::fs::read(entry.expect("a file").path()).expect("a readable file"));
         String::from_utf8_lossy(&files.collect::<Vec<_>>().concat()).into_owned()
+    }
+
+    /// Runs a statement behind the store's back, as an operator with the database's own tools would.
+    pub async fn run(&self, sql: &str) {
+        self.try_run(sql).await.expect("the database does it");
+    }
+
+    /// As [`run`](Self::run), with the database's refusal.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn try_run(&self, sql: &str) -> sqlx::Result<()> {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        match &self.database {
+            Database::Postgres { options, .. } => {
+                let mut connection = options.connect().await?;
+                connection.execute(sql).await?;
+                connection.close().await
+            }
+            Database::Sqlite { path, .. } => {
+                let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+                let mut connection = options.foreign_keys(true).connect().await?;
+                connection.execute(sql).await?;
+                connection.close().await
+            }
+        }
     }
 }
