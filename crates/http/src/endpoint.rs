@@ -31,6 +31,13 @@ pub struct Endpoint {
     pub(crate) route: MethodRouter<App>,
 }
 
+impl Endpoint {
+    /// What is said about it.
+    pub fn docs(&self) -> &Docs {
+        &self.docs
+    }
+}
+
 /// What is said about an endpoint, and checked before it runs.
 #[derive(Clone)]
 pub struct Docs {
@@ -195,7 +202,6 @@ impl Docs {
     }
 
     /// The function that answers.
-    ///
     pub fn to<T: 'static>(self, handler: impl Handler<T, App>) -> Endpoint {
         let filter = match self.method {
             Method::GET => MethodFilter::GET,
