@@ -281,11 +281,10 @@ async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Job>, signals: 
         false => transaction.commit().await.map_err(failure),
         true => Err(Error::unavailable("another job of this commit broke it", 1)),
     };
-    if committed.is_err() {
+    match &committed {
+        Ok(()) => signals.deliver(&news),
         // Nobody knows how much of it is in the file.
-        signals.deliver(&[Signal::Everything]);
-    } else {
-        signals.deliver(&news);
+        Err(_) => signals.deliver(&[Signal::Everything]),
     }
     for deliver in finished {
         deliver(committed.clone());

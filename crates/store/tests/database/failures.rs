@@ -11,7 +11,7 @@ use crate::put;
 on_both_databases! {
     async fn a_failure_of_the_driver_is_500_without_sql_or_names(db: TestDb) {
         let store = db.open().await;
-        db.run("ALTER TABLE users RENAME TO elsewhere").await;
+        db.execute("ALTER TABLE users RENAME TO elsewhere").await;
         let failure = user::by_id(store.read(), "a").await.unwrap_err();
         assert_eq!((failure.status(), failure.code().number()), (500, 8002));
         assert_eq!(failure.detail(), "Internal server error");
@@ -95,7 +95,7 @@ impl Server {
 
     /// Lets new connections in, or not.
     pub(crate) async fn admit(&self, allowed: bool) {
-        self.admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}", self.name)).await;
+        self.admin.execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}", self.name)).await;
     }
 
     /// Ends the connections to the database that this condition on `pg_stat_activity` selects.
@@ -104,6 +104,6 @@ impl Server {
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{}' AND {which}",
             self.name
         );
-        self.admin.run(&sql).await;
+        self.admin.execute(&sql).await;
     }
 }

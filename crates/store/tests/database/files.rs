@@ -33,7 +33,7 @@ async fn a_change_by_another_process_empties_the_caches() {
     let store = db.open().await;
     let heard = Heard::by(&store);
     put(&store, "own").await.unwrap();
-    db.run("INSERT INTO settings VALUES ('test', 'foreign', 'x', 0)").await;
+    db.execute("INSERT INTO settings VALUES ('test', 'foreign', 'x', 0)").await;
     eventually(async || heard.holds(&Signal::Everything)).await;
     assert!(has(&store, "foreign").await);
     heard.forget();
@@ -54,7 +54,7 @@ async fn a_change_by_another_process_is_noticed_under_any_load() {
             tokio::spawn(async move { while store.write(|_| Box::pin(async { Ok(()) })).await.is_ok() {} })
         })
         .collect();
-    db.run("INSERT INTO settings VALUES ('test', 'foreign', 'x', 0)").await;
+    db.execute("INSERT INTO settings VALUES ('test', 'foreign', 'x', 0)").await;
     eventually(async || heard.holds(&Signal::Everything)).await;
     load.iter().for_each(|task| task.abort());
 }
@@ -166,9 +166,9 @@ async fn a_crash_while_the_schema_is_made_leaves_all_or_nothing_of_it() {
         let applied = visitor.applied_migrations().await.unwrap().len() as i64;
         visitor.close().await;
         assert!(applied == 0 || applied == latest_version(), "{applied} after {microseconds} µs");
-        let made = db.try_run("SELECT * FROM users, settings").await.is_ok();
+        let made = db.try_execute("SELECT * FROM users, settings").await.is_ok();
         assert_eq!(made, applied > 0, "after {microseconds} µs");
-        let any = db.try_run("SELECT * FROM users").await.is_ok();
+        let any = db.try_execute("SELECT * FROM users").await.is_ok();
         assert_eq!(any, made, "after {microseconds} µs");
         db.open().await;
     }

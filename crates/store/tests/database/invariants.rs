@@ -46,7 +46,7 @@ on_both_databases! {
         add(&store, person("b", HumanRole::Manager)).await.unwrap();
         refused(add(&store, person("c", HumanRole::Ceo)).await, "A CEO already exists");
         refused(set_role(&store, "b", HumanRole::Ceo).await, "A CEO already exists");
-        assert!(db.try_run("UPDATE users SET role = 'ceo' WHERE id = 'b'").await.is_err());
+        assert!(db.try_execute("UPDATE users SET role = 'ceo' WHERE id = 'b'").await.is_err());
         assert_eq!(user::count_role(store.read(), HumanRole::Ceo).await.unwrap(), 1);
     }
 
@@ -56,8 +56,8 @@ on_both_databases! {
         add(&store, person("b", HumanRole::Observer)).await.unwrap();
         refused(set_role(&store, "a", HumanRole::Manager).await, "The only CEO cannot lose the role");
         refused(delete(&store, "a").await, "The only CEO cannot lose the role");
-        assert!(db.try_run("UPDATE users SET role = 'observer'").await.is_err());
-        assert!(db.try_run("DELETE FROM users WHERE role = 'ceo'").await.is_err());
+        assert!(db.try_execute("UPDATE users SET role = 'observer'").await.is_err());
+        assert!(db.try_execute("DELETE FROM users WHERE role = 'ceo'").await.is_err());
         store.write(|tx| Box::pin(user::transfer_ceo(tx, "a", "b", NOW))).await.unwrap();
         assert_eq!(role_of(&store, "a").await, Some(HumanRole::Manager));
         assert_eq!(role_of(&store, "b").await, Some(HumanRole::Ceo));
@@ -75,7 +75,7 @@ on_both_databases! {
         step_down(&store, "a").await.unwrap();
         refused(step_down(&store, "b").await, "The last owner cannot lose the role");
         refused(delete(&store, "b").await, "The last owner cannot lose the role");
-        assert!(db.try_run("UPDATE users SET org_roles = '[]'").await.is_err());
+        assert!(db.try_execute("UPDATE users SET org_roles = '[]'").await.is_err());
         let roles = |roles: &'static [OrgRole]| {
             store.write(move |tx| Box::pin(user::set_org_roles(tx, "b", roles, &[], NOW)))
         };
@@ -104,7 +104,7 @@ on_both_databases! {
         let store = db.open().await;
         add(&store, person(SYSTEM_USER, HumanRole::System)).await.unwrap();
         refused(delete(&store, SYSTEM_USER).await, "The system user cannot be modified");
-        assert!(db.try_run("DELETE FROM users").await.is_err());
+        assert!(db.try_execute("DELETE FROM users").await.is_err());
         assert_eq!(role_of(&store, SYSTEM_USER).await, Some(HumanRole::System));
     }
 
@@ -166,6 +166,6 @@ on_both_databases! {
         }
         let orphan = "INSERT INTO api_keys (id, key_hash, name, role, user_id, created_at, revoked) \
                       VALUES ('x', 'x', 'x', 'ceo', 'nobody', 0, FALSE)";
-        assert!(db.try_run(orphan).await.is_err(), "a key needs an owner");
+        assert!(db.try_execute(orphan).await.is_err(), "a key needs an owner");
     }
 }

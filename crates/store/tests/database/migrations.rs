@@ -27,27 +27,27 @@ on_both_databases! {
 
     async fn a_migration_that_fails_leaves_the_database_as_it_was(db: TestDb) {
         // Stands in the way of the last table, when everything before it is made.
-        db.run("CREATE TABLE settings (mine TEXT)").await;
+        db.execute("CREATE TABLE settings (mine TEXT)").await;
         refusal(&db).await;
         for table in ["users", "api_keys", "sessions", "schema_migrations"] {
-            assert!(db.try_run(&format!("SELECT * FROM {table}")).await.is_err(), "{table}");
+            assert!(db.try_execute(&format!("SELECT * FROM {table}")).await.is_err(), "{table}");
         }
-        db.run("SELECT mine FROM settings").await;
-        db.run("DROP TABLE settings").await;
+        db.execute("SELECT mine FROM settings").await;
+        db.execute("DROP TABLE settings").await;
         let store = db.open().await;
         assert_eq!(store.applied_migrations().await.unwrap().len() as i64, latest_version());
     }
 
     async fn an_edited_migration_is_refused(db: TestDb) {
         db.open().await.close().await;
-        db.run("UPDATE schema_migrations SET checksum = 'edited' WHERE version = 1").await;
+        db.execute("UPDATE schema_migrations SET checksum = 'edited' WHERE version = 1").await;
         let sentence = refusal(&db).await;
         assert!(sentence.contains("migration 0001_identity was applied with other content"), "{sentence}");
     }
 
     async fn a_newer_database_is_refused(db: TestDb) {
         db.open().await.close().await;
-        db.run("INSERT INTO schema_migrations VALUES (9999, '9999_future', 'x')").await;
+        db.execute("INSERT INTO schema_migrations VALUES (9999, '9999_future', 'x')").await;
         let sentence = refusal(&db).await;
         assert!(sentence.contains("newer version of quarterdeck (migration 9999_future)"), "{sentence}");
     }
