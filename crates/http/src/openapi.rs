@@ -165,8 +165,8 @@ fn envelope(data: Value) -> Value {
         "required": ["data", "error", "error_detail", "success"],
         "properties": {
             "data": nullable(data),
-            "error": { "type": ["string", "null"] },
-            "error_detail": nullable(reference("ErrorDetail")),
+            "error": { "type": "null" },
+            "error_detail": { "type": "null" },
             "success": { "type": "boolean", "readOnly": true },
         },
     })
