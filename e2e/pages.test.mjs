@@ -71,6 +71,13 @@ test("the first account is made, signed out and signed in again through the welc
       assert.equal(await page.locator("#who-org-roles").textContent(), "owner");
     });
 
+    await t.test("over plain HTTP the session's cookie is kept, out of reach of scripts", async () => {
+      const cookies = await page.context().cookies();
+      const session = cookies.find(({ name }) => name === "session");
+      assert.deepEqual([session.httpOnly, session.sameSite, session.secure], [true, "Strict", false]);
+      assert.doesNotMatch(await page.evaluate(() => document.cookie), /session/);
+    });
+
     await t.test("the session outlives a reload", async () => {
       await page.reload();
       await heading(page, ACCOUNT.username).waitFor();
@@ -106,14 +113,64 @@ test("the first account is made, signed out and signed in again through the welc
   });
 });
 
+test("an account somebody else made chooses a password of its own before anything else", async () => {
+  const guest = { username: "grace", password: "chosen by somebody else" };
+  await visit("/", async (page) => {
+    await heading(page, "Sign in").waitFor();
+    await fill(page, ACCOUNT);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await heading(page, ACCOUNT.username).waitFor();
+    const csrf = (await page.context().cookies()).find(({ name }) => name === "csrf_token");
+    const made = await page.request.post(`${server.origin}/api/v1/users`, {
+      data: { ...guest, role: "observer" },
+      headers: { "X-CSRF-Token": csrf.value },
+    });
+    assert.equal(made.status(), 201);
+  });
+  await visit("/", async (page, complaints) => {
+    await heading(page, "Sign in").waitFor();
+    await fill(page, guest);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await heading(page, "Choose a new password").waitFor();
+    await input(page, "Current password").fill(guest.password);
+    await input(page, "New password").fill("a passphrase of my own");
+    await page.getByRole("button", { name: "Change password" }).click();
+    await heading(page, guest.username).waitFor();
+    await page.reload();
+    await heading(page, guest.username).waitFor();
+    assert.deepEqual(complaints, []);
+  });
+});
+
+/** Goes to an operation of the API reference by its group and name in the side bar. */
+async function openOperation(page, { tags, summary }) {
+  const sidebar = page.getByRole("navigation");
+  await sidebar.getByText(tags[0], { exact: true }).click();
+  await sidebar.getByText(summary, { exact: true }).click();
+  await heading(page, summary).first().waitFor();
+}
+
 test("the API reference shows the server's operations, in silence and from this origin alone", async () => {
   await visit("/docs/api", async (page, complaints) => {
     const document = await (await page.request.get(`${server.origin}/docs/openapi.json`)).json();
-    const login = document.paths["/api/v1/auth/login"].post;
-    await page.getByRole("heading", { name: document.info.title }).waitFor();
-    await page.getByRole("heading", { name: login.summary }).first().waitFor();
+    await heading(page, document.info.title).waitFor();
+    await openOperation(page, document.paths["/api/v1/auth/login"].post);
     await page.getByText("/api/v1/auth/login").first().waitFor();
     await page.waitForLoadState("networkidle");
+    assert.deepEqual(complaints, []);
+  });
+});
+
+test("a request tried from the API reference goes out as the session of this browser", async () => {
+  await visit("/docs/api", async (page, complaints) => {
+    const login = await page.request.post(`${server.origin}/api/v1/auth/login`, { data: ACCOUNT });
+    assert.equal(login.status(), 200);
+    const document = await (await page.request.get(`${server.origin}/docs/openapi.json`)).json();
+    await openOperation(page, document.paths["/api/v1/auth/ws-ticket"].post);
+    await page.getByRole("button", { name: /Test Request.*ws-ticket/ }).click();
+    const answered = page.waitForResponse((response) => response.url().endsWith("/auth/ws-ticket"));
+    await page.getByRole("button", { name: /^Send Request/ }).click();
+    assert.equal((await answered).status(), 200);
     assert.deepEqual(complaints, []);
   });
 });
