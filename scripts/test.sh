@@ -20,6 +20,7 @@ missing_packages() {
   postgres_bin >/dev/null || echo postgresql
   [[ -n $CHROMIUM ]] || echo chromium
   has shellcheck || echo shellcheck
+  has curl || echo curl
 }
 
 require_toolchain
