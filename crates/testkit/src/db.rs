@@ -100,15 +100,15 @@ impl TestDb {
     }
 
     /// Runs a statement behind the store's back, as an operator with the database's own tools would.
-    pub async fn run(&self, sql: &str) {
-        self.try_run(sql).await.expect("the database does it");
+    pub async fn execute(&self, sql: &str) {
+        self.try_execute(sql).await.expect("the database does it");
     }
 
-    /// As [`run`](Self::run), with the database's refusal.
+    /// As [`execute`](Self::execute), with the database's refusal.
     ///
     /// # Errors
     /// What the database says.
-    pub async fn try_run(&self, sql: &str) -> sqlx::Result<()> {
+    pub async fn try_execute(&self, sql: &str) -> sqlx::Result<()> {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
         match &self.database {
             Database::Postgres { options, .. } => {

@@ -135,7 +135,7 @@ async fn a_copy_that_cannot_hear_the_others_does_not_trust_what_it_remembers() {
         me(&there, &token_of(&other)).await.expect(200);
         // Cuts the line both copies hear by.
         here.db
-            .run(
+            .execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' \
                  AND mode = 'ShareLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
             )

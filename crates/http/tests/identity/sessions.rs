@@ -220,7 +220,7 @@ on_both_databases! {
     async fn a_session_that_cannot_be_stored_is_not_begun(db: TestDb) {
         let server = TestServer::on(db).await;
         server.ceo().await;
-        server.db.run("DROP TABLE sessions").await;
+        server.db.execute("DROP TABLE sessions").await;
         let answer = login(&server, "ceo", PASSWORD).await;
         assert!(answer.status >= 500 && set_cookies(&answer).is_empty(), "{}", answer.text());
     }
