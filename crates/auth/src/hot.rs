@@ -4,20 +4,24 @@
 //! program, begins a new epoch. While signals of other copies may be missing, the store is asked.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use moka::sync::Cache;
 use quarterdeck_domain::Result;
 use quarterdeck_domain::clock::SharedClock;
+use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::role::{HumanRole, OrgRole};
-use quarterdeck_domain::user::{ApiKey, User};
-use quarterdeck_store::{Signal, Store, api_key, micros, session, user};
+use quarterdeck_domain::user::User;
+use quarterdeck_store::{Signal, Store, micros, session, user};
 
 use crate::jwt::password_signature;
 
-/// Users and keys remembered; beyond that the least used are read again.
+/// Users remembered; beyond that the least used are read again.
 const CAPACITY: u64 = 100_000;
+/// Proven tokens, and keys, remembered.
+const PROOFS: u64 = 20_000;
 
 /// A stored user as the hot path needs it.
 pub(crate) struct Account {
@@ -46,12 +50,27 @@ impl From<User> for Account {
     }
 }
 
-/// A stored key as the hot path needs it.
-pub(crate) struct Key {
-    pub(crate) key: ApiKey,
-    pub(crate) id: Arc<str>,
-    /// Minute of the last use that was noted.
+/// A credential that was proven, and who it proves.
+pub(crate) struct Proof {
+    pub(crate) identity: Arc<Identity>,
+    /// First and last instant the credential itself allows, microseconds since 1970 UTC.
+    pub(crate) valid: RangeInclusive<i64>,
+    /// Minute of an API key's last use that was noted; session tokens do not note any.
     minute: AtomicI64,
+}
+
+impl Proof {
+    pub(crate) fn new(identity: Arc<Identity>, valid: RangeInclusive<i64>) -> Self {
+        Self { identity, valid, minute: AtomicI64::new(0) }
+    }
+}
+
+/// State of the world before memory was read: what it lets pass may be believed, and what is read
+/// from the store meanwhile may be remembered under it.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    epoch: u64,
+    trusted: bool,
 }
 
 struct Entry<T> {
@@ -70,7 +89,10 @@ pub(crate) struct Hot {
     clock: SharedClock,
     epoch: AtomicU64,
     users: Cache<String, Entry<Account>>,
-    keys: Cache<String, Entry<Key>>,
+    /// Session tokens by their text: whoever can read this memory can also read the secret that signs.
+    tokens: Cache<String, Entry<Proof>>,
+    /// API keys by the keyed hash they are stored under.
+    keys: Cache<[u8; 32], Entry<Proof>>,
     /// Session id → microseconds after which its tokens have ended anyway.
     revoked: RwLock<HashMap<String, i64>>,
     /// Reloads of the set that were called for, and the newest that is done: equal when it is complete.
@@ -86,7 +108,8 @@ impl Hot {
             clock,
             epoch: AtomicU64::new(0),
             users: Cache::new(CAPACITY),
-            keys: Cache::new(CAPACITY),
+            tokens: Cache::new(PROOFS),
+            keys: Cache::new(PROOFS),
             revoked: RwLock::default(),
             reloads_wanted: AtomicU64::new(1),
             reloads_done: AtomicU64::new(0),
@@ -153,42 +176,45 @@ impl Hot {
         session::is_revoked(self.store.read(), session_id).await
     }
 
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { trusted: self.trusted(), epoch: self.epoch.load(Ordering::Acquire) }
+    }
+
+    pub(crate) fn proven_token(&self, token: &str, mark: Mark) -> Option<Arc<Proof>> {
+        current(self.tokens.get(token), mark)
+    }
+
+    pub(crate) fn proven_key(&self, hash: &[u8; 32], mark: Mark) -> Option<Arc<Proof>> {
+        current(self.keys.get(hash), mark)
+    }
+
+    pub(crate) fn remember_token(&self, token: &str, mark: Mark, proof: Proof) {
+        self.tokens.insert(token.to_owned(), Entry { epoch: mark.epoch, value: Arc::new(proof) });
+    }
+
+    pub(crate) fn remember_key(&self, hash: [u8; 32], mark: Mark, proof: Arc<Proof>) {
+        self.keys.insert(hash, Entry { epoch: mark.epoch, value: proof });
+    }
+
     pub(crate) async fn account(&self, id: &str) -> Result<Option<Arc<Account>>> {
-        let trusted = self.trusted();
-        let epoch = self.epoch.load(Ordering::Acquire);
-        if let Some(entry) = self.users.get(id)
-            && entry.epoch == epoch
-            && trusted
-        {
-            return Ok(Some(entry.value));
+        let mark = self.mark();
+        if let Some(known) = current(self.users.get(id), mark) {
+            return Ok(Some(known));
         }
         let Some(user) = user::by_id(self.store.read(), id).await? else { return Ok(None) };
         let value = Arc::new(Account::from(user));
-        // The epoch was read first: a change during the read leaves an entry that is already stale.
-        self.users.insert(id.to_owned(), Entry { epoch, value: Arc::clone(&value) });
-        Ok(Some(value))
-    }
-
-    pub(crate) async fn key(&self, hash: &str) -> Result<Option<Arc<Key>>> {
-        let trusted = self.trusted();
-        let epoch = self.epoch.load(Ordering::Acquire);
-        if let Some(entry) = self.keys.get(hash)
-            && entry.epoch == epoch
-            && trusted
-        {
-            return Ok(Some(entry.value));
-        }
-        let Some(key) = api_key::by_hash(self.store.read(), hash).await? else { return Ok(None) };
-        let value = Arc::new(Key { id: key.id.as_str().into(), key, minute: AtomicI64::new(0) });
-        self.keys.insert(hash.to_owned(), Entry { epoch, value: Arc::clone(&value) });
+        // The mark was made first: a change during the read leaves an entry that is already stale.
+        self.users.insert(id.to_owned(), Entry { epoch: mark.epoch, value: Arc::clone(&value) });
         Ok(Some(value))
     }
 
     /// Notes that a key was used, once a minute.
-    pub(crate) fn touch(&self, key: &Key, now: i64) {
+    pub(crate) fn touch(&self, proof: &Proof, now: i64) {
         let minute = now / 60_000_000;
-        if key.minute.swap(minute, Ordering::Relaxed) != minute {
-            self.touched.lock().unwrap_or_else(|e| e.into_inner()).insert(key.key.id.clone(), now);
+        if let Some(id) = &proof.identity.api_key_id
+            && proof.minute.swap(minute, Ordering::Relaxed) != minute
+        {
+            self.touched.lock().unwrap_or_else(|e| e.into_inner()).insert(id.to_string(), now);
         }
     }
 
@@ -201,4 +227,9 @@ impl Hot {
         let now = micros(self.clock.now());
         self.revoked.write().unwrap_or_else(|e| e.into_inner()).retain(|_, until| *until > now);
     }
+}
+
+/// What was remembered in the epoch that is still going on.
+fn current<T>(entry: Option<Entry<T>>, mark: Mark) -> Option<Arc<T>> {
+    entry.filter(|entry| mark.trusted && entry.epoch == mark.epoch).map(|entry| entry.value)
 }

@@ -1,10 +1,13 @@
 //! From a credential to an identity. Nothing here asks the store once the caches are warm.
 
+use std::sync::Arc;
+
 use quarterdeck_domain::identity::{AuthMethod, Identity};
 use quarterdeck_domain::{Error, ErrorCode, Result};
-use quarterdeck_store::micros;
+use quarterdeck_store::{api_key, micros};
 
-use crate::hot::Account;
+use crate::hot::{Account, Proof};
+use crate::secret::hex;
 use crate::{Auth, jwt};
 
 /// What a request shows to prove who sends it.
@@ -23,7 +26,7 @@ impl Auth {
     /// # Errors
     /// 401/1002 for the token of a revoked session, 401/1000 otherwise; the reason is in
     /// [`Error::reason`] and goes to the log only. Failures of the store stay what they are.
-    pub async fn identify(&self, shown: Credentials<'_>) -> Result<Identity> {
+    pub async fn identify(&self, shown: Credentials<'_>) -> Result<Arc<Identity>> {
         let cookie = shown.cookie.filter(|value| !value.is_empty());
         let mut cookie_error = None;
         if let Some(token) = cookie {
@@ -52,14 +55,22 @@ impl Auth {
         }
     }
 
-    async fn identify_jwt(&self, token: &str, from_cookie: bool) -> Result<Identity> {
-        let claims =
-            self.signer.verify(token, self.clock.now()).ok_or_else(|| unauthorized("jwt_invalid"))?;
-        if self.hot.is_revoked(&claims.jti).await? {
-            return Err(Error::new(ErrorCode::SessionRevoked).because("session_revoked"));
+    async fn identify_jwt(&self, token: &str, from_cookie: bool) -> Result<Arc<Identity>> {
+        let now = self.clock.now();
+        let mark = self.hot.mark();
+        if let Some(proof) = self.hot.proven_token(token, mark)
+            && proof.valid.contains(&micros(now))
+        {
+            self.not_revoked(proof.identity.session_id.as_deref().unwrap_or_default()).await?;
+            return Ok(Arc::clone(&proof.identity));
         }
+        let claims = self.signer.verify(token, now).ok_or_else(|| unauthorized("jwt_invalid"))?;
+        self.not_revoked(&claims.jti).await?;
         let account =
             self.hot.account(&claims.sub).await?.ok_or_else(|| unauthorized("jwt_user_not_found"))?;
+        let mut identity = identity(&account, AuthMethod::Jwt);
+        identity.session_id = Some(claims.jti.as_str().into());
+        let identity = Arc::new(identity);
         if account.is_system {
             if from_cookie {
                 return Err(unauthorized("system_token_in_cookie"));
@@ -67,32 +78,56 @@ impl Auth {
             jwt::check_system(&claims).map_err(unauthorized)?;
         } else {
             jwt::check_user(&claims, &account.password_signature).map_err(unauthorized)?;
+            // Good as long as the token itself; every change of users, a new password among them,
+            // begins an epoch and has it proven again.
+            let valid = seconds(claims.nbf.unwrap_or_default())..=seconds(claims.exp) - 1;
+            self.hot.remember_token(token, mark, Proof::new(Arc::clone(&identity), valid));
         }
-        let mut identity = identity(&account, AuthMethod::Jwt);
-        identity.session_id = Some(claims.jti.into());
         Ok(identity)
     }
 
-    async fn identify_key(&self, raw: &str) -> Result<Identity> {
-        let hash = self.secret.hash(raw);
-        let entry = self.hot.key(&hash).await?.ok_or_else(|| unauthorized("api_key_not_found"))?;
-        let now = self.clock.now();
-        if entry.key.revoked {
-            return Err(unauthorized("api_key_revoked"));
+    async fn not_revoked(&self, session_id: &str) -> Result<()> {
+        match self.hot.is_revoked(session_id).await? {
+            true => Err(Error::new(ErrorCode::SessionRevoked).because("session_revoked")),
+            false => Ok(()),
         }
-        if entry.key.expires_at.is_some_and(|end| end < now) {
+    }
+
+    async fn identify_key(&self, raw: &str) -> Result<Arc<Identity>> {
+        let digest = self.secret.digest(raw);
+        let now = self.clock.now();
+        let mark = self.hot.mark();
+        let proof = match self.hot.proven_key(&digest, mark) {
+            Some(proof) => proof,
+            None => {
+                let proof = Arc::new(self.prove_key(&digest).await?);
+                self.hot.remember_key(digest, mark, Arc::clone(&proof));
+                proof
+            }
+        };
+        if !proof.valid.contains(&micros(now)) {
             return Err(unauthorized("api_key_expired"));
         }
-        let Some(owner) = self.hot.account(&entry.key.user_id).await? else {
-            tracing::error!(target: "auth", reason = "api_key_orphaned", key_id = %entry.key.id, "auth.failed");
+        self.hot.touch(&proof, micros(now));
+        Ok(Arc::clone(&proof.identity))
+    }
+
+    async fn prove_key(&self, digest: &[u8; 32]) -> Result<Proof> {
+        let found = api_key::by_hash(self.store.read(), &hex(digest)).await?;
+        let key = found.ok_or_else(|| unauthorized("api_key_not_found"))?;
+        if key.revoked {
+            return Err(unauthorized("api_key_revoked"));
+        }
+        let Some(owner) = self.hot.account(&key.user_id).await? else {
+            tracing::error!(target: "auth", reason = "api_key_orphaned", key_id = %key.id, "auth.failed");
             return Err(unauthorized("api_key_orphaned"));
         };
-        self.hot.touch(&entry, micros(now));
         let mut identity = identity(&owner, AuthMethod::ApiKey);
         // A key never outlives its owner's rank.
-        identity.role = entry.key.role.min(owner.role);
-        identity.api_key_id = Some(entry.id.clone());
-        Ok(identity)
+        identity.role = key.role.min(owner.role);
+        identity.api_key_id = Some(key.id.into());
+        let last = key.expires_at.map_or(i64::MAX, micros);
+        Ok(Proof::new(Arc::new(identity), i64::MIN..=last))
     }
 
     /// The caller as they are now, for a credential that was checked a while ago.
@@ -100,10 +135,8 @@ impl Auth {
     /// # Errors
     /// 401 when the user is gone, the session was revoked or the password changed since.
     pub async fn recheck(&self, before: &Identity) -> Result<Identity> {
-        if let Some(session) = &before.session_id
-            && self.hot.is_revoked(session).await?
-        {
-            return Err(Error::new(ErrorCode::SessionRevoked).because("session_revoked"));
+        if let Some(session) = &before.session_id {
+            self.not_revoked(session).await?;
         }
         let account =
             self.hot.account(&before.user_id).await?.ok_or_else(|| unauthorized("jwt_user_not_found"))?;
@@ -111,6 +144,11 @@ impl Auth {
         now.session_id.clone_from(&before.session_id);
         Ok(now)
     }
+}
+
+/// Microseconds of a time in seconds; the ends of time stay where they are.
+fn seconds(seconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000)
 }
 
 fn identity(account: &Account, auth_method: AuthMethod) -> Identity {

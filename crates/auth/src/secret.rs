@@ -44,17 +44,21 @@ impl JwtSecret {
         self.text.expose_secret().as_bytes()
     }
 
-    /// HMAC-SHA256 of a raw credential, lower-case hex: the form API keys and refresh tokens are stored in.
-    pub(crate) fn hash(&self, raw: &str) -> String {
-        use std::fmt::Write;
+    /// HMAC-SHA256 of a raw credential.
+    pub(crate) fn digest(&self, raw: &str) -> [u8; 32] {
         let mut mac = self.keyed.clone();
         mac.update(raw.as_bytes());
-        let mut hex = String::with_capacity(64);
-        for byte in mac.finalize().into_bytes() {
-            let _ = write!(hex, "{byte:02x}");
-        }
-        hex
+        mac.finalize().into_bytes().into()
     }
+
+    /// The same as lower-case hex: the form API keys and refresh tokens are stored in.
+    pub(crate) fn hash(&self, raw: &str) -> String {
+        hex(&self.digest(raw))
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl std::fmt::Debug for JwtSecret {

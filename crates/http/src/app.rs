@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
 use quarterdeck_auth::Auth;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
@@ -14,7 +13,7 @@ use quarterdeck_work::settings::Settings;
 
 use crate::edge::{Edge, RouteTemplate};
 use crate::endpoint::Endpoint;
-use crate::gate::{self, Gate};
+use crate::gate::Gate;
 use crate::v1::health::Health;
 use crate::{docs, openapi, pages, v1};
 
@@ -61,7 +60,7 @@ impl App {
             // Labels of metrics live as long as the program; routers are built once.
             let template = RouteTemplate(Box::leak(path.clone().into_boxed_str()));
             let gate = Gate { app: self.clone(), docs: Arc::new(docs), template };
-            router = router.route(&path, route.route_layer(from_fn_with_state(gate, gate::pass)));
+            router = router.route(&path, route.route_layer(gate));
         }
         // The edge bounds bodies itself.
         router.layer(DefaultBodyLimit::disable()).with_state(self.clone())

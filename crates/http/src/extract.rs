@@ -8,7 +8,7 @@ mod strict;
 
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
@@ -161,8 +161,7 @@ impl<S: Sync> FromRequestParts<S> for Page {
 
 /// The failure of a request without the right shape. The query string is left out: it may hold tokens.
 fn refused(parts: &Parts, field: FieldError) -> Failure {
-    let uri = parts.extensions.get().map_or(&parts.uri, |OriginalUri(uri)| uri);
-    let detail = format!("Validation failed for {} {}", parts.method, uri.path());
+    let detail = format!("Validation failed for {} {}", parts.method, parts.uri.path());
     Failure(Error::shape(detail).fields(vec![field]))
 }
 

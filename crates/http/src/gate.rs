@@ -1,26 +1,30 @@
 //! What stands between the router and a handler: who calls, CSRF, forced password change, the guard.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::RequestExt;
-use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
 use quarterdeck_auth::Credentials;
 use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::role::Guard;
 use quarterdeck_domain::{Error, ErrorCode};
 use subtle::ConstantTimeEq;
+use tower_layer::Layer;
+use tower_service::Service;
 
 use crate::app::App;
 use crate::cookies;
 use crate::edge::{Failure, PresentedCredential, RouteTemplate, loggable};
 use crate::endpoint::Docs;
 
-/// State of one endpoint's gate.
+/// What one endpoint's gate checks; as a layer it goes around the handler.
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) app: App,
@@ -41,13 +45,48 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-pub(crate) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let mut response = match admit(&gate, &mut request).await {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refused(&request, refusal),
-    };
-    response.extensions_mut().insert(gate.template);
-    response
+impl<S> Layer<S> for Gate {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated { gate: Arc::new(self.clone()), inner }
+    }
+}
+
+/// A handler behind its gate.
+#[derive(Clone)]
+pub(crate) struct Gated<S> {
+    gate: Arc<Gate>,
+    inner: S,
+}
+
+impl<S> Service<Request> for Gated<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let gate = Arc::clone(&self.gate);
+        // The clone stays behind; what was polled ready is what is called.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        Box::pin(async move {
+            let mut response = match admit(&gate, &mut request).await {
+                Ok(()) => inner.call(request).await?,
+                Err(refusal) => refused(&request, refusal),
+            };
+            response.extensions_mut().insert(gate.template);
+            Ok(response)
+        })
+    }
 }
 
 fn refused(request: &Request, error: Error) -> Response {
@@ -69,7 +108,7 @@ async fn admit(gate: &Gate, request: &mut Request) -> Result<(), Error> {
     let identity = if is_public(gate, request) {
         None
     } else {
-        Some(Arc::new(gate.app.auth.identify(credentials(request.headers(), &config.cookie_name)).await?))
+        Some(gate.app.auth.identify(credentials(request.headers(), &config.cookie_name)).await?)
     };
     check_csrf(gate, request)?;
     if let Some(identity) = &identity

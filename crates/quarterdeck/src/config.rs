@@ -44,7 +44,7 @@ pub struct Config {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// Folder of the log files; absent = `logs` in the data folder.
+    /// Folder of the log files; absent = no files, the console alone.
     pub dir: Option<PathBuf>,
     /// Least level of the events on the console; absent = as the console's sink says.
     #[serde(deserialize_with = "level")]
@@ -105,11 +105,6 @@ impl Loaded {
 }
 
 impl Config {
-    /// Folder of the log files.
-    pub fn log_dir(&self) -> PathBuf {
-        self.log.dir.clone().unwrap_or_else(|| self.data_dir.join("logs"))
-    }
-
     fn validate(&mut self) -> Result<(), String> {
         self.api.resolve()?;
         self.database.validate()?;

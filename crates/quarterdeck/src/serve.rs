@@ -49,7 +49,7 @@ pub(crate) async fn run(loaded: Loaded, output: &Output) -> Result<(), Failure> 
         Failure::runtime(format!("cannot make the data folder {} ({e})", config.data_dir.display()))
             .hint("name another with --data-dir or QUARTERDECK_DATA_DIR")
     })?;
-    let log = LoggingConfig { console_level: config.log.level, log_dir: Some(config.log_dir()) };
+    let log = LoggingConfig { console_level: config.log.level, log_dir: config.log.dir.clone() };
     let logging = Arc::new(logging::init(log).map_err(|why| {
         Failure::runtime(format!("CRITICAL: logging cannot start: {why}"))
             .hint("check QUARTERDECK_LOG_DIR and QUARTERDECK_LOG_LEVEL")

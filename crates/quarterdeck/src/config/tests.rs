@@ -111,7 +111,7 @@ fn short_names_stand_for_long_ones() {
     );
     assert_eq!(config.api.auth.jwt_secret.expose_secret(), CANARY);
     assert_eq!(config.settings_key.as_ref().unwrap().expose_secret(), KEY);
-    assert_eq!(config.log_dir(), Path::new("/var/log/deck"));
+    assert_eq!(config.log.dir.as_deref(), Some(Path::new("/var/log/deck")));
     assert_eq!(config.log.level, Some(LogLevel::Warning));
     assert!(loaded.unknown_variables.is_empty());
 }

@@ -23,6 +23,9 @@ pub(super) const CONTEXT: [&str; 3] = ["request_id", "task_id", "agent_id"];
 /// Keys the line itself uses; a field of that name gets a prefix.
 const RESERVED: [&str; 4] = ["timestamp", "level", "logger", "event"];
 
+/// Fields of every request whose values this program makes, or checks by their characters.
+const OWN: [&str; 3] = ["request_id", "method", "trace_id"];
+
 /// How a line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
@@ -163,6 +166,7 @@ impl<'a> Render<'a> {
         }
         self.name(name);
         match redact::key(name) {
+            Key::Plain if OWN.contains(&name) => self.quoted(value, escape),
             Key::Plain => self.quoted(&redact::scrub(value), escape),
             Key::Secret | Key::Count => self.quoted(REDACTED, escape),
             Key::SessionId => self.quoted(redact::session_id(value), escape),
@@ -282,8 +286,9 @@ fn floor(text: &str, at: usize) -> usize {
 
 /// The text as the inside of a JSON string; also keeps terminals from obeying it.
 pub(super) fn escape(out: &mut String, text: &str) {
-    let plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
-    if text.as_bytes().iter().all(plain) {
+    // Without an early end, so that the compiler looks at many bytes at once.
+    let special = |byte: u8| !matches!(byte, 0x20..=0x7e) | matches!(byte, b'"' | b'\\');
+    if !text.bytes().fold(false, |found, byte| found | special(byte)) {
         return out.push_str(text);
     }
     for c in text.chars() {
