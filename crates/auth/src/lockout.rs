@@ -9,8 +9,8 @@ use quarterdeck_store::{Connection, Tx, login_attempt};
 
 use crate::Auth;
 
-/// Failures from one address may reach this many times the threshold of one name.
-const ADDRESS_FACTOR: u64 = 5;
+/// Failures from one network may reach this many times the threshold of one name.
+const NETWORK_FACTOR: u64 = 5;
 
 impl Auth {
     fn window(&self) -> TimeDelta {
@@ -47,7 +47,7 @@ impl Auth {
         &self,
         tx: &Tx,
         name: &str,
-        address: &str,
+        network: &str,
         now: DateTime<Utc>,
         otherwise: Error,
     ) -> Result<Error> {
@@ -55,7 +55,7 @@ impl Auth {
         if let Some(until) = self.locked_until(&**tx, name, now).await? {
             return Ok(locked(until, now));
         }
-        login_attempt::insert(tx, name, address, now).await?;
+        login_attempt::insert(tx, name, network, now).await?;
         let Some(until) = self.locked_until(&**tx, name, now).await? else { return Ok(otherwise) };
         tracing::warn!(
             target: "auth",
@@ -67,14 +67,14 @@ impl Auth {
         Ok(locked(until, now))
     }
 
-    /// Refuses an address that has failed with many names.
-    pub(crate) async fn check_address(&self, address: &str, now: DateTime<Utc>) -> Result<()> {
-        let allowed = u64::from(self.live().lockout_threshold) * ADDRESS_FACTOR;
-        let failures = login_attempt::count_from(self.store.read(), address, now - self.window()).await?;
+    /// Refuses a network that has failed with many names.
+    pub(crate) async fn check_network(&self, network: &str, now: DateTime<Utc>) -> Result<()> {
+        let allowed = u64::from(self.live().lockout_threshold) * NETWORK_FACTOR;
+        let failures = login_attempt::count_from(self.store.read(), network, now - self.window()).await?;
         if failures < allowed {
             return Ok(());
         }
-        Err(Error::new(ErrorCode::RateLimited).because("address_blocked").retry_after(60))
+        Err(Error::new(ErrorCode::RateLimited).because("network_blocked").retry_after(60))
     }
 }
 

@@ -25,6 +25,8 @@ const MAX_USER_AGENT: usize = 512;
 pub struct Client {
     /// Address, or `unknown`.
     pub ip_address: String,
+    /// What failures are counted by: the address, or its network where one host owns all of it.
+    pub network: String,
     /// `User-Agent`; cut at 512 characters.
     pub user_agent: String,
 }
@@ -95,7 +97,7 @@ impl Auth {
     /// Whoever the caller claims to be, exactly one password verification at full cost is done.
     ///
     /// # Errors
-    /// 401/1000 for every wrong pair alike; 429/1003 while the name is locked; 429/5000 for an address
+    /// 401/1000 for every wrong pair alike; 429/1003 while the name is locked; 429/5000 for a network
     /// with too many failures; 503/8001 when too many passwords wait to be hashed.
     pub async fn login(
         self: &Arc<Self>,
@@ -104,7 +106,7 @@ impl Auth {
         client: Client,
     ) -> Result<Issued> {
         let now = self.clock.now();
-        self.check_address(&client.ip_address, now).await?;
+        self.check_network(&client.network, now).await?;
         let name = username.to_lowercase();
         let lock = self.locked_until(self.store.read(), &name, now).await?;
         let user = user::by_username(self.store.read(), &username).await?.filter(|user| !user.is_system());
@@ -118,7 +120,7 @@ impl Auth {
             Some(user) if matches => self.finish_login(user, name, &password, client).await,
             _ => {
                 let refusal = invalid_credentials();
-                Err(self.count_failure(name, client.ip_address, refusal).await?)
+                Err(self.count_failure(name, client.network, refusal).await?)
             }
         }
     }
@@ -127,13 +129,13 @@ impl Auth {
     pub(crate) async fn count_failure(
         self: &Arc<Self>,
         name: String,
-        address: String,
+        network: String,
         refusal: Error,
     ) -> Result<Error> {
         let (auth, now) = (Arc::clone(self), self.clock.now());
         self.store
             .write(move |tx| {
-                Box::pin(async move { auth.record_failure(tx, &name, &address, now, refusal).await })
+                Box::pin(async move { auth.record_failure(tx, &name, &network, now, refusal).await })
             })
             .await
     }

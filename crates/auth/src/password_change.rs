@@ -40,7 +40,7 @@ impl Auth {
         if !self.hasher.verify(&current, &before.password_hash).await? {
             let refusal = Error::with(ErrorCode::Unauthorized, "Invalid current password")
                 .because("invalid_current_password");
-            return Err(self.count_failure(name, client.ip_address, refusal).await?);
+            return Err(self.count_failure(name, client.network, refusal).await?);
         }
         if current.same_as(&new) {
             return Err(Error::rule("The new password must differ from the current one"));

@@ -8,11 +8,11 @@ use crate::Tx;
 use crate::sql::{execute, from_micros, micros, number, one};
 
 /// Records one failure.
-pub async fn insert(tx: &Tx, username: &str, ip_address: &str, now: DateTime<Utc>) -> Result<()> {
+pub async fn insert(tx: &Tx, username: &str, network: &str, now: DateTime<Utc>) -> Result<()> {
     execute(
         &**tx,
         "INSERT INTO login_attempts (id, username, attempted_at, ip_address) VALUES ($1, $2, $3, $4)",
-        [uuid::Uuid::now_v7().to_string().into(), username.into(), micros(now).into(), ip_address.into()],
+        [uuid::Uuid::now_v7().to_string().into(), username.into(), micros(now).into(), network.into()],
     )
     .await?;
     Ok(())
@@ -36,14 +36,14 @@ pub async fn count(connection: &impl ConnectionTrait, username: &str, after: Dat
     Ok(number(connection, sql, [username.into(), micros(after).into()]).await?.unsigned_abs())
 }
 
-/// Failures from one address later than `after`.
+/// Failures from one network later than `after`.
 pub async fn count_from(
     connection: &impl ConnectionTrait,
-    ip_address: &str,
+    network: &str,
     after: DateTime<Utc>,
 ) -> Result<u64> {
     let sql = "SELECT count(*) FROM login_attempts WHERE ip_address = $1 AND attempted_at > $2";
-    Ok(number(connection, sql, [ip_address.into(), micros(after).into()]).await?.unsigned_abs())
+    Ok(number(connection, sql, [network.into(), micros(after).into()]).await?.unsigned_abs())
 }
 
 /// Forgets the failures of a name; how many there were.

@@ -172,6 +172,7 @@ impl<S: Sync> FromRequestParts<S> for Origin {
         let user_agent = parts.headers.get(USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
         Ok(Self(Client {
             ip_address: context.client.to_string(),
+            network: context.client.bucket().to_string(),
             user_agent: user_agent.unwrap_or_default().into_owned(),
         }))
     }

@@ -135,7 +135,7 @@ async fn custom_names_are_honoured_and_the_default_ones_ignored() {
     })
     .await;
     let token = token_of(&server.ceo().await);
-    let cookie = format!("session={token}; qd_csrf=abc; csrf_token=zzz");
+    let cookie = format!("session={token}; qd_csrf=zzz; csrf_token=zzz");
     send(&server, "POST", TICKET, &[("cookie", &cookie), ("x-csrf-token", "zzz")]).await.refused(403, 1004);
     send(&server, "POST", TICKET, &[("cookie", &cookie), ("x-qd-csrf", "zzz")]).await.expect(200);
     let default = format!("session={token}; csrf_token=zzz");

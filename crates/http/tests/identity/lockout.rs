@@ -29,6 +29,15 @@ fn locked(answer: Answer, seconds: u64) {
     assert!(set_cookies(&answer).is_empty());
 }
 
+/// Tries to sign in from this address.
+async fn from(server: &TestServer, address: &str, name: &str, password: &str) -> Answer {
+    let peer: std::net::IpAddr = address.parse().unwrap();
+    let request = axum::http::Request::post(LOGIN)
+        .extension(axum::extract::ConnectInfo(std::net::SocketAddr::from((peer, 4711))))
+        .body(axum::body::Body::from(credentials(name, password).to_string()));
+    server.anonymous().raw(request.unwrap()).await
+}
+
 async fn open(server: &TestServer, name: &str) {
     login(server, name, PASSWORD).await.expect(200);
 }
@@ -145,6 +154,19 @@ on_both_databases! {
         assert!(answer.header("retry-after").parse::<u32>().unwrap() >= 1);
         server.advance(15 * MINUTE);
         open(&server, "ceo").await;
+    }
+
+    async fn hosts_of_one_ipv6_network_share_their_failures_and_others_do_not(db: TestDb) {
+        let server = server_with(db, |auth| auth.lockout_threshold = 2).await;
+        server.ceo().await;
+        for host in 0..10 {
+            from(&server, &format!("2001:db8:0:1::{host}"), &format!("name-{host}"), WRONG).await.refused(401, 1000);
+        }
+        from(&server, "2001:db8:0:1:ffff::1", "ceo", PASSWORD).await.refused(429, 5000);
+        let answer = from(&server, "2001:db8:0:2::1", "ceo", PASSWORD).await.expect(200);
+        let token = set_cookies(&answer)[0].split(['=', ';']).nth(1).unwrap().to_owned();
+        let list = server.bearer(&token).get(SESSIONS).await.data();
+        assert_eq!(list[0]["ip_address"].as_str().unwrap().len(), "2001:db8:0:2::1".len(), "{list}");
     }
 
     async fn a_failing_store_lets_nobody_in(db: TestDb) {
