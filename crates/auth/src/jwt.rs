@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use quarterdeck_domain::user::{CLI_AUDIENCE, CLI_ISSUER, CLI_TOKEN_SECONDS, SYSTEM_USER, User};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
@@ -186,18 +187,23 @@ impl Signer {
         if !bool::from(shown.get(..length)?.ct_eq(self.mac(message.as_bytes()).as_slice())) {
             return None;
         }
-        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+        let claims: Claims = object(payload)?;
         let sound = !claims.sub.is_empty() && !claims.jti.is_empty() && claims.iat < claims.exp;
         sound.then_some(claims)
     }
 
     /// Whether a header in another spelling than ours names our algorithm and demands nothing more.
     fn accepts(&self, header: &str) -> bool {
-        let Ok(json) = URL_SAFE_NO_PAD.decode(header) else { return false };
-        serde_json::from_slice::<Header>(&json).is_ok_and(|h| {
+        object::<Header>(header).is_some_and(|h| {
             h.alg == self.algorithm && h.crit.is_none() && h.typ.is_none_or(|t| t.eq_ignore_ascii_case("jwt"))
         })
     }
+}
+
+/// What an encoded JSON object says; serde alone would read an array as a struct, too.
+fn object<T: DeserializeOwned>(encoded: &str) -> Option<T> {
+    let json = URL_SAFE_NO_PAD.decode(encoded).ok()?;
+    if json.trim_ascii_start().starts_with(b"{") { serde_json::from_slice(&json).ok() } else { None }
 }
 
 impl std::fmt::Debug for Signer {
@@ -263,3 +269,6 @@ pub(crate) fn check_user(claims: &Claims, signature: &str) -> Result<(), &'stati
         Err("password_changed_since_token_issued")
     }
 }
+
+#[cfg(test)]
+mod tests;
