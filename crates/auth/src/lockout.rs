@@ -12,6 +12,16 @@ use crate::Auth;
 /// Failures from one network may reach this many times the threshold of one name.
 const NETWORK_FACTOR: u64 = 5;
 
+/// What became of a failure.
+pub(crate) enum Recorded {
+    /// It was counted, and the name is still open.
+    Counted,
+    /// It was one too many: the name is locked until then.
+    Locks(DateTime<Utc>),
+    /// The name was locked already; failures do not count then.
+    Locked(DateTime<Utc>),
+}
+
 impl Auth {
     fn window(&self) -> TimeDelta {
         TimeDelta::minutes(i64::from(self.live().lockout_window_minutes))
@@ -42,29 +52,20 @@ impl Auth {
         Ok((failures >= u64::from(self.live().lockout_threshold)).then_some(until))
     }
 
-    /// Counts one failure and says what to answer: `otherwise`, or 429/1003 if the name is locked now.
+    /// Counts one failure of a name.
     pub(crate) async fn record_failure(
         &self,
         tx: &Tx,
         name: &str,
         network: &str,
         now: DateTime<Utc>,
-        otherwise: Error,
-    ) -> Result<Error> {
+    ) -> Result<Recorded> {
         lock_name(tx, name).await?;
         if let Some(until) = self.locked_until(&**tx, name, now).await? {
-            return Ok(locked(until, now));
+            return Ok(Recorded::Locked(until));
         }
         login_attempt::insert(tx, name, network, now).await?;
-        let Some(until) = self.locked_until(&**tx, name, now).await? else { return Ok(otherwise) };
-        tracing::warn!(
-            target: "auth",
-            username = name,
-            threshold = self.live().lockout_threshold,
-            duration_minutes = self.live().lockout_duration_minutes,
-            "auth.account_locked"
-        );
-        Ok(locked(until, now))
+        Ok(self.locked_until(&**tx, name, now).await?.map_or(Recorded::Counted, Recorded::Locks))
     }
 
     /// Refuses a network that has failed with many names.

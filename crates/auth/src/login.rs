@@ -15,7 +15,8 @@ use quarterdeck_store::{Tx, login_attempt, refresh_token, session, user};
 use secrecy::SecretString;
 
 use crate::identify::unauthorized;
-use crate::{Auth, Credentials, MAX_NAME, Password, identify, lockout};
+use crate::lockout::{self, Recorded};
+use crate::{Auth, Credentials, Live, MAX_NAME, Password, identify};
 
 /// Longest user agent that is stored, in characters.
 const MAX_USER_AGENT: usize = 512;
@@ -43,6 +44,28 @@ pub struct Issued {
     pub expires_in: i64,
     /// Who signed in.
     pub user: User,
+    pub(crate) session_id: String,
+    /// Older sessions that had to end for this one.
+    ended: usize,
+}
+
+impl Issued {
+    /// Tells the log of a session that has begun. For after the commit, as all such events: nothing is
+    /// told that did not happen, and the caller's span names the request.
+    pub(crate) fn log_begun(&self) {
+        let (user_id, session) = (&self.user.id, short(&self.session_id));
+        self.log_token();
+        if self.ended > 0 {
+            tracing::info!(target: "auth", user_id, count = self.ended, "session.limit_enforced");
+        }
+        tracing::info!(target: "auth", user_id, session, "session.created");
+    }
+
+    /// Tells the log of a token.
+    pub(crate) fn log_token(&self) {
+        let (user_id, username) = (&self.user.id, &self.user.username);
+        tracing::info!(target: "auth", user_id, username, "auth.token_issued");
+    }
 }
 
 impl Auth {
@@ -88,6 +111,7 @@ impl Auth {
             }
             other => other?,
         };
+        issued.log_begun();
         tracing::info!(target: "auth", user_id = %issued.user.id, username = %issued.user.username, "auth.setup_complete");
         Ok(issued)
     }
@@ -132,12 +156,23 @@ impl Auth {
         network: String,
         refusal: Error,
     ) -> Result<Error> {
-        let (auth, now) = (Arc::clone(self), self.clock.now());
-        self.store
-            .write(move |tx| {
-                Box::pin(async move { auth.record_failure(tx, &name, &network, now, refusal).await })
-            })
-            .await
+        let (auth, now, username) = (Arc::clone(self), self.clock.now(), name.clone());
+        let recorded = self
+            .store
+            .write(move |tx| Box::pin(async move { auth.record_failure(tx, &name, &network, now).await }))
+            .await?;
+        Ok(match recorded {
+            Recorded::Counted => refusal,
+            Recorded::Locks(until) => {
+                let Live { lockout_threshold: threshold, lockout_duration_minutes, .. } = self.live();
+                tracing::warn!(
+                    target: "auth", username, threshold, duration_minutes = lockout_duration_minutes,
+                    "auth.account_locked"
+                );
+                lockout::locked(until, now)
+            }
+            Recorded::Locked(until) => lockout::locked(until, now),
+        })
     }
 
     async fn finish_login(
@@ -151,8 +186,9 @@ impl Auth {
             true => Some(self.hasher.hash(password).await?),
             false => None,
         };
-        let auth = Arc::clone(self);
-        self.store
+        let (auth, threshold) = (Arc::clone(self), u64::from(self.live().lockout_threshold));
+        let (issued, failures) = self
+            .store
             .write(move |tx| {
                 Box::pin(async move {
                     let now = auth.clock.now();
@@ -172,13 +208,16 @@ impl Auth {
                     {
                         user.password_hash = new_hash;
                     }
-                    if login_attempt::clear(tx, &name).await? > 0 {
-                        tracing::info!(target: "auth", username = %name, "auth.lockout_cleared");
-                    }
-                    auth.open_session(tx, user, &client).await
+                    let failures = login_attempt::clear(tx, &name).await?;
+                    Ok((auth.open_session(tx, user, &client).await?, failures))
                 })
             })
-            .await
+            .await?;
+        if failures >= threshold {
+            tracing::info!(target: "auth", username = %issued.user.username, "auth.lockout_cleared");
+        }
+        issued.log_begun();
+        Ok(issued)
     }
 
     /// A new account value; the caller stores it.
@@ -209,15 +248,12 @@ impl Auth {
     pub(crate) async fn open_session(&self, tx: &Tx, user: User, client: &Client) -> Result<Issued> {
         let now = self.clock.now();
         let session_id = uuid::Uuid::new_v4().simple().to_string();
-        let issued = self.issue(tx, user, session_id.clone(), client, now).await?;
+        let mut issued = self.issue(tx, user, session_id, client, now).await?;
         let limit = self.live().max_concurrent_sessions as usize;
         if limit > 0 {
-            let ended = session::enforce_limit(tx, &issued.user.id, limit, &session_id, now).await?;
-            if !ended.is_empty() {
-                tracing::info!(target: "auth", user_id = %issued.user.id, count = ended.len(), "session.limit_enforced");
-            }
+            let (user_id, keep) = (&issued.user.id, &issued.session_id);
+            issued.ended = session::enforce_limit(tx, user_id, limit, keep, now).await?.len();
         }
-        tracing::info!(target: "auth", user_id = %issued.user.id, session = %short(&session_id), "session.created");
         Ok(issued)
     }
 
@@ -250,7 +286,7 @@ impl Auth {
             refresh = Some(SecretString::from(raw));
         }
         let row = Session {
-            session_id,
+            session_id: session_id.clone(),
             user_id: user.id.clone(),
             username: user.username.clone(),
             role: user.role,
@@ -262,8 +298,8 @@ impl Auth {
             revoked: false,
         };
         session::upsert(tx, &row).await?;
-        tracing::info!(target: "auth", user_id = %user.id, username = %user.username, "auth.token_issued");
-        Ok(Issued { token: token.into(), csrf: random_token(), refresh, expires_in, user })
+        let csrf = random_token();
+        Ok(Issued { token: token.into(), csrf, refresh, expires_in, user, session_id, ended: 0 })
     }
 
     /// Ends the session of whatever valid token is shown. Says nothing about whether there was one.
@@ -278,18 +314,24 @@ impl Auth {
             return;
         }
         self.tickets.purge_session(&claims.jti);
-        if let Err(error) = self.end_session(claims).await {
-            tracing::error!(target: "auth", error = %error, "auth.logout.not_stored");
+        let (user_id, session_id) = (claims.sub.clone(), claims.jti.clone());
+        match self.end_session(claims).await {
+            Ok(true) => tracing::info!(
+                target: "auth", user_id, session = short(&session_id), revoked_by = "logout", "session.revoked"
+            ),
+            Ok(false) => {}
+            Err(error) => tracing::error!(target: "auth", error = %error, "auth.logout.not_stored"),
         }
     }
 
-    async fn end_session(self: &Arc<Self>, claims: crate::Claims) -> Result<()> {
+    /// Whether the session of a token ended by this.
+    async fn end_session(self: &Arc<Self>, claims: crate::Claims) -> Result<bool> {
         let auth = Arc::clone(self);
         self.store
             .write(move |tx| {
                 Box::pin(async move {
                     let now = auth.clock.now();
-                    let Some(user) = user::lock(tx, &claims.sub).await? else { return Ok(()) };
+                    let Some(user) = user::lock(tx, &claims.sub).await? else { return Ok(false) };
                     if session::by_id(&**tx, &claims.jti).await?.is_none() {
                         // A token without a row would outlive its logout; leave a tombstone.
                         let tombstone = Session {
@@ -306,13 +348,7 @@ impl Auth {
                         };
                         session::upsert(tx, &tombstone).await?;
                     }
-                    if session::revoke(tx, &claims.jti, now).await? {
-                        tracing::info!(
-                            target: "auth", user_id = %user.id, session = %short(&claims.jti), revoked_by = "logout",
-                            "session.revoked"
-                        );
-                    }
-                    Ok(())
+                    session::revoke(tx, &claims.jti, now).await
                 })
             })
             .await

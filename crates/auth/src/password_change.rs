@@ -67,6 +67,7 @@ impl Auth {
             })
             .await?;
         self.tickets.purge_user(&issued.user.id);
+        issued.log_begun();
         tracing::info!(target: "auth", user_id = %issued.user.id, username = %issued.user.username, "auth.password_changed");
         Ok(issued)
     }

@@ -16,6 +16,8 @@ const REPLAY_GRACE: TimeDelta = TimeDelta::seconds(10);
 enum Outcome {
     Issued(Box<Issued>),
     Rejected(&'static str),
+    /// The session that a late replay has ended.
+    Ended(String),
 }
 
 impl Auth {
@@ -49,13 +51,11 @@ impl Auth {
                         Consumed::Taken { session_id } => session_id,
                         Consumed::Unknown => return Ok(Outcome::Rejected("not_found_or_expired")),
                         Consumed::Replayed { session_id, used_at } => {
-                            if now - used_at > REPLAY_GRACE && session::revoke(tx, &session_id, now).await? {
-                                tracing::warn!(
-                                    target: "auth", session = %short(&session_id), revoked_by = "replay",
-                                    "session.revoked"
-                                );
-                            }
-                            return Ok(Outcome::Rejected("replay_detected"));
+                            let late = now - used_at > REPLAY_GRACE;
+                            return Ok(match late && session::revoke(tx, &session_id, now).await? {
+                                true => Outcome::Ended(session_id),
+                                false => Outcome::Rejected("replay_detected"),
+                            });
                         }
                     };
                     if session::is_revoked(&**tx, &session_id).await? {
@@ -69,8 +69,15 @@ impl Auth {
             .await?;
         match outcome {
             Outcome::Issued(issued) => {
-                tracing::info!(target: "auth", user_id = %issued.user.id, "auth.refresh_consumed");
+                let (user_id, session) = (&issued.user.id, short(&issued.session_id));
+                tracing::info!(target: "auth", user_id, session, "auth.refresh_consumed");
+                issued.log_token();
                 Ok(*issued)
+            }
+            Outcome::Ended(session_id) => {
+                let session = short(&session_id);
+                tracing::warn!(target: "auth", session, revoked_by = "replay", "session.revoked");
+                Err(rejected("replay_detected"))
             }
             Outcome::Rejected(reason) => Err(rejected(reason)),
         }

@@ -116,6 +116,11 @@ on_both_databases! {
         for event in ["auth.token_issued", "auth.account_locked", "session.revoked", "csrf.rejected", "ws.ticket_issued"] {
             assert!(log.contains(event), "{event} was recorded");
         }
+        // What was decided in a transaction is told after it, in the span of its request.
+        for event in ["auth.token_issued", "session.created", "session.limit_enforced", "auth.account_locked", "auth.refresh_consumed"] {
+            let line = log.lines().find(|line| line.contains(event)).unwrap_or(event);
+            assert!(line.contains("request{request_id="), "{line}");
+        }
         let line_with = |text: &str| log.lines().find(|line| line.contains(text)).map(str::to_owned);
         for secret in secrets {
             assert_eq!(line_with(&secret), None, "{secret} is in the log");
