@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quarterdeck_store::{Database, Store};
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};
@@ -62,6 +63,19 @@ impl TestDb {
     /// Whether two servers may share it.
     pub fn is_shared(&self) -> bool {
         matches!(self.database, Database::Postgres { .. })
+    }
+
+    /// Address of the database as the program's configuration wants it; PostgreSQL only.
+    pub fn url(&self) -> Option<String> {
+        match &self.database {
+            Database::Postgres { options, .. } => {
+                let mut url = options.to_url_lossy();
+                // The driver's own parameters are no part of an address.
+                url.set_query(None);
+                Some(url.into())
+            }
+            Database::Sqlite { .. } => None,
+        }
     }
 
     /// The database itself, for looking behind the store's back; PostgreSQL only.

@@ -1,0 +1,14 @@
+//! The server in processes of its own: start, stop, and everything that only shows across that border.
+
+mod caller;
+mod commands;
+mod copies;
+mod hostile;
+mod process;
+mod refusals;
+mod secrets;
+mod start;
+#[cfg(unix)]
+mod stop;
+#[cfg(unix)]
+mod tls;
