@@ -14,6 +14,8 @@ use bytes::Bytes;
 use rust_embed::{EmbeddedFile, RustEmbed};
 use std::borrow::Cow;
 
+use crate::edge::AsIs;
+
 #[derive(RustEmbed)]
 #[folder = "../../web/dist"]
 struct Built;
@@ -54,7 +56,7 @@ fn routes_of<A: RustEmbed, S: Clone + Send + Sync + 'static>() -> Router<S> {
 fn page<A: RustEmbed>(name: &str, headers: &HeaderMap) -> Response {
     match A::get(name) {
         Some(found) => answer(found, headers),
-        None => (StatusCode::SERVICE_UNAVAILABLE, NOT_BUILT).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, AsIs, NOT_BUILT).into_response(),
     }
 }
 

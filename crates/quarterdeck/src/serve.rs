@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use quarterdeck_auth::config::PathPattern;
 use quarterdeck_auth::{Auth, HashCost, Live, resolve_secret};
 use quarterdeck_domain::clock::{SharedClock, SystemClock};
 use quarterdeck_domain::setting::{Definition, Registry, api, observability, security};
@@ -119,13 +120,13 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let closing = store.clone();
     life.started("persistence", Duration::from_secs(5), async move { closing.close().await });
 
+    let settings = open_settings(loaded, store.clone(), Arc::clone(&clock)).await?;
     let secret = resolve_secret(&store, &clock, &config.api.auth.jwt_secret).await?;
-    let auth =
-        Auth::start(config.api.auth.clone(), store.clone(), Arc::clone(&clock), secret, HashCost::PRODUCTION)
-            .await?;
+    let mut identity = config.api.auth.clone();
+    identity.exclude_paths = public_paths(&settings)?;
+    let auth = Auth::start(identity, store.clone(), Arc::clone(&clock), secret, HashCost::PRODUCTION).await?;
     auth.ensure_system_user().await?;
 
-    let settings = open_settings(loaded, store.clone(), Arc::clone(&clock)).await?;
     let dispatcher = Arc::new(Dispatcher::new(settings.clone()));
     let sweep = Arc::new(Mutex::new(Duration::from_secs(60)));
     follow_settings(&settings, &dispatcher, &auth, logging, &sweep);
@@ -138,7 +139,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     if let Err(error) = auth.ensure_owner().await {
         tracing::warn!(target: "auth", error = %error, "auth.first_owner.failed");
     }
-    let edge = Arc::new(Edge::new(edge_config(&config.api)?)?);
+    let edge = Arc::new(Edge::new(edge_config(&config.api, &settings)?)?);
     let upkeep =
         Upkeep { auth: Arc::clone(&auth), edge: Arc::clone(&edge), logging: Arc::clone(logging), sweep };
     upkeep.start(life);
@@ -270,8 +271,16 @@ impl Upkeep {
     }
 }
 
-fn edge_config(api: &ApiConfig) -> Result<EdgeConfig, Failure> {
-    let (server, cors) = (&api.server, &api.cors);
+/// The operator's list of public paths; `None` leaves it to what the endpoints declare.
+fn public_paths(settings: &Settings) -> Result<Option<Vec<PathPattern>>, Failure> {
+    let listed = settings.get(&api::AUTH_EXCLUDE_PATHS);
+    let Some(listed) = listed.as_array() else { return Ok(None) };
+    let patterns = listed.iter().map(|path| PathPattern::new(path.as_str().unwrap_or_default()));
+    patterns.collect::<Result<_, _>>().map(Some).map_err(Failure::runtime)
+}
+
+fn edge_config(config: &ApiConfig, settings: &Settings) -> Result<EdgeConfig, Failure> {
+    let (server, cors) = (&config.server, &config.cors);
     let cors = CorsPolicy::new(
         &cors.allowed_origins,
         &cors.allow_methods,
@@ -281,11 +290,12 @@ fn edge_config(api: &ApiConfig) -> Result<EdgeConfig, Failure> {
     .map_err(Failure::runtime)?;
     let proxies = server.trusted_proxies.iter().map(ToString::to_string);
     Ok(EdgeConfig {
-        error_base: api.error_docs_base_url(),
+        error_base: config.error_docs_base_url(),
         cors,
         trusted_proxies: TrustedProxies::parse(proxies).map_err(Failure::runtime)?,
-        max_body_bytes: server.request_max_body_size_bytes.into(),
-        compression_minimum_size: u16::try_from(server.compression_minimum_size_bytes).unwrap_or(u16::MAX),
+        max_body_bytes: settings.get(&api::REQUEST_MAX_BODY_SIZE_BYTES).unsigned_abs(),
+        compression_minimum_size: u16::try_from(settings.get(&api::COMPRESSION_MINIMUM_SIZE_BYTES))
+            .unwrap_or(u16::MAX),
         version: VERSION,
         ..EdgeConfig::default()
     })

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quarterdeck_store::{Database, Store};
-use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};

@@ -60,17 +60,19 @@ impl Environment {
         self.0.get(&OsString::from(name))?.to_str()
     }
 
-    /// Sorts this program's variables. `paths` are the dotted names there are, `is_setting` tells
-    /// whether a variable overrides a run-time setting.
+    /// Sorts this program's variables. `paths` are the dotted names there are, `aliases` further
+    /// variables for some of them, `is_setting` tells whether a variable overrides a run-time setting.
     pub(super) fn sort<'a>(
         &self,
-        paths: impl Iterator<Item = &'a String> + Clone,
+        paths: impl Iterator<Item = &'a String>,
+        aliases: impl Iterator<Item = (String, &'a str)>,
         is_setting: impl Fn(&str) -> bool,
     ) -> Result<Variables, String> {
         let mut names: BTreeMap<String, &str> = paths
             .map(|path| (format!("{PREFIX}{}", path.replace('.', "__").to_uppercase()), &**path))
             .collect();
         names.extend(SHORT.map(|(name, path)| (format!("{PREFIX}{name}"), path)));
+        names.extend(aliases);
         let mut variables = Variables::default();
         for (name, value) in &self.0 {
             let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };

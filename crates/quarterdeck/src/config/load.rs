@@ -34,8 +34,11 @@ pub fn load(environment: &Environment, flags: &Flags) -> Result<Loaded, String> 
     let settings = registry.definitions();
     let setting_paths: Vec<_> = settings.iter().filter_map(|setting| setting.yaml_path).collect();
 
-    let variables = environment
-        .sort(defaults.keys(), |name| settings.iter().any(|setting| setting.env_name() == name))?;
+    // A setting that nobody can change while the server runs is configuration under another name.
+    let fixed = settings.iter().filter(|setting| setting.read_only_post_init);
+    let fixed = fixed.filter_map(|setting| Some((setting.env_name(), setting.yaml_path?)));
+    let is_setting = |name: &str| settings.iter().any(|setting| setting.env_name() == name);
+    let variables = environment.sort(defaults.keys(), fixed, is_setting)?;
     let from_environment = variables.values.iter().map(|(path, (name, text))| {
         let value = tree::typed(defaults.get(path).unwrap_or(&Json::Null), text);
         (path.clone(), (value, Source::Environment(name.clone())))
