@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use foldhash::fast::RandomState;
 use moka::sync::Cache;
 use quarterdeck_domain::Result;
 use quarterdeck_domain::clock::SharedClock;
@@ -90,7 +91,7 @@ pub(crate) struct Hot {
     epoch: AtomicU64,
     users: Cache<String, Entry<Account>>,
     /// Session tokens by their text: whoever can read this memory can also read the secret that signs.
-    tokens: Cache<String, Entry<Proof>>,
+    tokens: Cache<String, Entry<Proof>, RandomState>,
     /// API keys by the keyed hash they are stored under.
     keys: Cache<[u8; 32], Entry<Proof>>,
     /// Session id → microseconds after which its tokens have ended anyway.
@@ -108,7 +109,7 @@ impl Hot {
             clock,
             epoch: AtomicU64::new(0),
             users: Cache::new(CAPACITY),
-            tokens: Cache::new(PROOFS),
+            tokens: Cache::builder().max_capacity(PROOFS).build_with_hasher(RandomState::default()),
             keys: Cache::new(PROOFS),
             revoked: RwLock::default(),
             reloads_wanted: AtomicU64::new(1),

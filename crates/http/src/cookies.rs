@@ -3,6 +3,7 @@
 use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponseParts, ResponseParts};
+use memchr::memchr;
 use quarterdeck_auth::{AuthConfig, Issued};
 use secrecy::ExposeSecret;
 use std::convert::Infallible;
@@ -10,14 +11,19 @@ use std::convert::Infallible;
 /// Value of the first cookie with this name: browsers send the one with the longest path first. Other
 /// cookies may hold any bytes; a value of ours that is no text reads as empty.
 pub(crate) fn find<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).find_map(
-        |pair| {
-            let equals = pair.iter().position(|byte| *byte == b'=')?;
-            let value = pair[equals + 1..].trim_ascii();
-            (pair[..equals].trim_ascii() == name.as_bytes())
-                .then(|| std::str::from_utf8(value).unwrap_or_default())
-        },
-    )
+    headers.get_all(COOKIE).iter().find_map(|line| {
+        let mut rest = line.as_bytes();
+        loop {
+            let end = memchr(b';', rest).unwrap_or(rest.len());
+            let pair = &rest[..end];
+            if let Some(equals) = memchr(b'=', pair)
+                && pair[..equals].trim_ascii() == name.as_bytes()
+            {
+                return Some(std::str::from_utf8(pair[equals + 1..].trim_ascii()).unwrap_or_default());
+            }
+            rest = rest.get(end + 1..)?;
+        }
+    })
 }
 
 /// The three cookies of a session, to be set or to be cleared.

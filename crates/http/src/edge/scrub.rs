@@ -39,11 +39,12 @@ fn has_scheme(text: &str) -> bool {
 
 /// A path as it may be logged: of a session id only the start.
 pub(crate) fn loggable(path: &str) -> Cow<'_, str> {
-    const BEFORE: &str = "/auth/sessions/";
     const SHOWN: usize = 8;
-    let Some(at) = path.find(BEFORE) else { return Cow::Borrowed(path) };
-    match path.split_at_checked(at + BEFORE.len() + SHOWN) {
-        Some((start, rest)) if !rest.is_empty() => Cow::Owned(format!("{start}...")),
+    match path.rsplit_once('/') {
+        Some((before, id)) if before.ends_with("/auth/sessions") && id.len() > SHOWN => {
+            let shown = id.char_indices().nth(SHOWN).map_or(id, |(end, _)| &id[..end]);
+            Cow::Owned(format!("{before}/{shown}..."))
+        }
         _ => Cow::Borrowed(path),
     }
 }
