@@ -18,6 +18,7 @@ trap 'exit 143' TERM HUP
 # One line per thing the tests need that apt can bring: is it there? its package.
 missing_packages() {
   postgres_bin >/dev/null || echo postgresql
+  has redis-server || echo redis-server
   [[ -n $CHROMIUM ]] || echo chromium
   has shellcheck || echo shellcheck
   has curl || echo curl

@@ -1,0 +1,46 @@
+//! Names of buckets: 128 keyed bits in this process, text in Redis.
+
+use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
+
+use sha2::{Digest, Sha256};
+
+use crate::scope::Scope;
+use crate::window::Subject;
+
+/// Scope and subject under a key nobody outside the process knows. Two of a million subjects meet with
+/// a probability of 2⁻⁸⁸, and nobody can look for such a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) index: u64,
+    pub(crate) check: u64,
+}
+
+/// The process's random hash keys.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    pub(crate) index: RandomState,
+    check: RandomState,
+}
+
+impl Keys {
+    pub(crate) fn key(&self, scope: u64, subject: Subject<'_>) -> Key {
+        Key { index: self.index.hash_one((scope, subject)), check: self.check.hash_one((scope, subject)) }
+    }
+}
+
+/// `{prefix}{kind}:{scope}:{subject}`. Scopes hold no colon and the subject comes last, so that two
+/// different pairs never read the same. Names are digests: bounded, and no user's input is stored.
+pub(crate) fn text(prefix: &str, kind: char, scope: &Scope, subject: Subject<'_>) -> String {
+    let mut text = format!("{prefix}{kind}:{}:", scope.name());
+    // Writing into a string does not fail.
+    let _ = match subject {
+        Subject::Address(address) => write!(text, "ip:{address}"),
+        Subject::User(id) => write!(text, "user:{id}"),
+        Subject::Name(name) => {
+            text.push_str("name:");
+            Sha256::digest(name).iter().take(16).try_for_each(|byte| write!(text, "{byte:02x}"))
+        }
+    };
+    text
+}
