@@ -20,7 +20,7 @@ use crate::scope::{OnOutage, Scope};
 use crate::stats::{self, ScopeStats, Stats};
 use crate::window::{Decision, MAX_WINDOWS, Subject, Verdict, Window, missing_store};
 
-/// Keys held in memory before some have to go: about 90 MB when most are seen once or a few times.
+/// Keys held in memory before some have to go: about 100 MB when most are seen once or a few times.
 pub const DEFAULT_MAX_KEYS: usize = 1 << 20;
 
 /// Sliding windows and in-flight caps. Cheap to clone; all clones are one.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +20,11 @@ use crate::{Store, micros};
 /// Enough that two threads seldom meet, and that growing one is too short to be noticed.
 const SHARDS: usize = 128;
 
-/// Buckets looked at per decision in search of forgotten ones. More than one can be added, so that the
-/// search outruns a scan.
-const SWEPT: usize = 2;
+/// After so many decisions of one shard, `SWEPT` buckets of the next shard in turn are looked at in
+/// search of forgotten ones: two for every one that may have been added, so that the search outruns a
+/// scan, and in all shards, however few of them are in use.
+const DECISIONS: u32 = 16;
+const SWEPT: usize = 32;
 
 /// Buckets compared when one must go because there is no room.
 const CANDIDATES: usize = 16;
@@ -32,6 +34,8 @@ pub(crate) struct Memory {
     shards: Box<[Shard]>,
     /// Keys one shard may hold.
     room: usize,
+    /// Next shard to look at.
+    swept: AtomicUsize,
     evicted: AtomicU64,
     flights: Arc<Flights>,
     keys: Arc<Keys>,
@@ -49,6 +53,8 @@ struct Table {
     slots: Vec<Slot>,
     /// Next slot to look at.
     cursor: usize,
+    /// How many came.
+    decisions: u32,
 }
 
 pub(crate) struct Slot {
@@ -61,6 +67,7 @@ impl Memory {
         Self {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             room: max_keys.div_ceil(SHARDS).clamp(1, u32::MAX as usize),
+            swept: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
             flights: Arc::default(),
             keys,
@@ -73,15 +80,30 @@ impl Memory {
         let now = micros(self.clock.monotonic());
         let key = window.scope.key(window.subject, &self.keys);
         let shard = &self.shards[key.check as usize % SHARDS];
-        let (ruling, evicted) = lock(&shard.0).decide(key, window.quota, now, self.room);
+        let mut table = lock(&shard.0);
+        let (ruling, evicted) = table.decide(key, window.quota, now, self.room);
+        table.decisions = table.decisions.wrapping_add(1);
+        let due = table.decisions.is_multiple_of(DECISIONS);
+        drop(table);
         if evicted {
             self.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        if due {
+            self.sweep_next(now);
         }
         Outcome {
             decision: if ruling.admitted { Decision::Admitted } else { Decision::Exhausted },
             quota: window.quota,
             remaining: ruling.remaining,
             reset: Duration::from_micros(ruling.wait),
+        }
+    }
+
+    /// Looks for forgotten buckets in the next shard, unless somebody is there.
+    fn sweep_next(&self, now: u64) {
+        let next = self.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        if let Ok(mut table) = self.shards[next].0.try_lock() {
+            table.sweep(now, SWEPT);
         }
     }
 
@@ -137,7 +159,7 @@ impl Table {
     fn decide(&mut self, key: Key, quota: Quota, now: u64, room: usize) -> (Ruling, bool) {
         let slots = &mut self.slots;
         let found = self.index.find(key.index, |slot| slots[*slot as usize].key == key);
-        let (ruling, evicted) = match found {
+        match found {
             Some(slot) => (slots[*slot as usize].bucket.rule(quota, now), false),
             None => {
                 let evicted = slots.len() >= room && self.make_room(now);
@@ -148,9 +170,7 @@ impl Table {
                 self.index.insert_unique(key.index, slot, |slot| slots[*slot as usize].key.index);
                 (ruling, evicted)
             }
-        };
-        self.sweep(now, SWEPT);
-        (ruling, evicted)
+        }
     }
 
     /// Looks at the next `count` buckets and drops those that are forgotten.

@@ -24,7 +24,10 @@ pub(crate) struct Stamps {
 
 #[derive(Debug)]
 enum Gaps {
-    Few { used: u8, bytes: [u8; FEW] },
+    Few {
+        used: u8,
+        bytes: [u8; FEW],
+    },
     #[allow(clippy::box_collection, reason = "a pointer keeps the small variant small")]
     Many(Box<VecDeque<u8>>),
 }
@@ -187,9 +190,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_costs_seventy_two_bytes_with_its_key() {
+    fn a_bucket_takes_eighty_bytes_with_its_key() {
         assert_eq!(size_of::<Gaps>(), 24);
-        assert_eq!(size_of::<crate::memory::Slot>(), 72);
+        assert_eq!(size_of::<crate::memory::Slot>(), 80);
     }
 
     #[test]
