@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use quarterdeck_auth::Auth;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
@@ -13,7 +14,8 @@ use quarterdeck_work::settings::Settings;
 
 use crate::edge::{Edge, RouteTemplate};
 use crate::endpoint::Endpoint;
-use crate::gate::Gate;
+use crate::gate::{self, Gate};
+use crate::limits::Limits;
 use crate::v1::health::Health;
 use crate::{docs, openapi, pages, v1};
 
@@ -32,6 +34,8 @@ pub struct Parts {
     pub store: Store,
     /// Run-time settings.
     pub settings: Settings,
+    /// How often and how many.
+    pub limits: Arc<Limits>,
     /// The edge the router is wrapped in.
     pub edge: Arc<Edge>,
     /// Clocks.
@@ -54,16 +58,20 @@ impl App {
     pub fn router(&self) -> Router {
         let endpoints = v1::endpoints();
         let document = openapi::document(&self.api_prefix, &endpoints, VERSION);
-        let mut router = Router::<App>::new().merge(docs::routes(&document)).merge(pages::routes());
+        let mut router = Router::<App>::new()
+            .merge(docs::routes(&document))
+            .merge(pages::routes())
+            .fallback(|| async { StatusCode::NOT_FOUND })
+            .layer(from_fn_with_state(self.clone(), gate::charge_floor));
         for Endpoint { docs, route } in endpoints {
             let path = format!("{}{}", self.api_prefix, docs.path);
             // Labels of metrics live as long as the program; routers are built once.
             let template = RouteTemplate(Box::leak(path.clone().into_boxed_str()));
-            let gate = Gate { app: self.clone(), docs: Arc::new(docs), template };
+            let operation = self.limits.operation(&docs);
+            let gate = Gate { app: self.clone(), docs: Arc::new(docs), template, operation };
             router = router.route(&path, route.route_layer(gate));
         }
-        // The edge bounds bodies itself.
-        router.layer(DefaultBodyLimit::disable()).with_state(self.clone())
+        router.method_not_allowed_fallback(gate::wrong_method).with_state(self.clone())
     }
 }
 

@@ -14,6 +14,8 @@
 //! let _ = get("/users", "users.list", Guard::Ceo);
 //! ```
 
+use std::num::NonZeroU32;
+
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -55,6 +57,13 @@ pub struct Docs {
     pub open_to_forced_change: bool,
     /// Whether it stays public even if the operator lists the public paths anew.
     pub always_public: bool,
+    /// How often one subject may call.
+    pub rate: Option<Rate>,
+    /// How many calls of one subject may be under way.
+    pub in_flight: Option<NonZeroU32>,
+    /// Whether it checks a password or another long-lived credential: calls share a small budget per
+    /// client address.
+    pub checks_credentials: bool,
     pub(crate) summary: &'static str,
     pub(crate) description: &'static str,
     pub(crate) query: Vec<Parameter>,
@@ -62,6 +71,15 @@ pub struct Docs {
     pub(crate) body: Option<SchemaOf>,
     pub(crate) success: Success,
     pub(crate) failures: Vec<ErrorCode>,
+}
+
+/// A limit of calls of one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Most calls within the window.
+    pub max: u32,
+    /// Length of the sliding window in seconds.
+    pub seconds: u32,
 }
 
 /// What a successful call answers.
@@ -113,6 +131,9 @@ impl Docs {
             csrf_exempt: false,
             open_to_forced_change: false,
             always_public: false,
+            rate: None,
+            in_flight: None,
+            checks_credentials: false,
             summary: "",
             description: "",
             query: Vec::new(),
@@ -144,6 +165,30 @@ impl Docs {
     /// Public whatever paths the operator lists as public.
     pub fn always_public(mut self) -> Self {
         self.always_public = true;
+        self
+    }
+
+    /// At most `max` calls in any `seconds` seconds, per user, or per client address without one. The
+    /// operator changes it with the setting `api/per_op_rate_limit_overrides`.
+    ///
+    /// # Panics
+    /// When either is 0: a limit that lets nothing pass is a mistake in the declaration.
+    pub fn limit(mut self, max: u32, seconds: u32) -> Self {
+        assert!(max > 0 && seconds > 0, "{} declares a limit of nothing", self.operation);
+        self.rate = Some(Rate { max, seconds });
+        self
+    }
+
+    /// At most `max` calls under way at once, per user or client address. The operator changes it with
+    /// the setting `api/per_op_concurrency_overrides`.
+    pub fn in_flight(mut self, max: NonZeroU32) -> Self {
+        self.in_flight = Some(max);
+        self
+    }
+
+    /// Checks a password or another long-lived credential.
+    pub fn checks_credentials(mut self) -> Self {
+        self.checks_credentials = true;
         self
     }
 

@@ -1,28 +1,36 @@
 //! What stands between the router and a handler: who calls, CSRF, forced password change, the guard.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::RequestExt;
-use axum::extract::{FromRequestParts, RawPathParams, Request};
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
 use quarterdeck_auth::Credentials;
 use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::role::Guard;
 use quarterdeck_domain::{Error, ErrorCode};
+use quarterdeck_limits::Permit;
 use subtle::ConstantTimeEq;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::app::App;
 use crate::cookies;
-use crate::edge::{Failure, PresentedCredential, RouteTemplate, loggable};
+use crate::edge::{ClientAddr, Failure, PresentedCredential, RequestContext, RouteTemplate, loggable};
 use crate::endpoint::Docs;
+use crate::limits::{Beyond, Operation, Payer, Standing};
 
 /// What one endpoint's gate checks; as a layer it goes around the handler.
 #[derive(Clone)]
@@ -30,6 +38,7 @@ pub(crate) struct Gate {
     pub(crate) app: App,
     pub(crate) docs: Arc<Docs>,
     pub(crate) template: RouteTemplate,
+    pub(crate) operation: Operation,
 }
 
 /// The caller of a guarded endpoint.
@@ -79,13 +88,52 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
-            let mut response = match admit(&gate, &mut request).await {
-                Ok(()) => inner.call(request).await?,
+            let mut standing = None;
+            let mut response = match admit(&gate, &mut request, &mut standing).await {
+                Ok(permit) => {
+                    let response = inner.call(request).await?;
+                    match permit {
+                        Some(permit) => response.map(|body| Body::new(Held { body, _permit: permit })),
+                        None => response,
+                    }
+                }
                 Err(refusal) => refused(&request, refusal),
             };
             response.extensions_mut().insert(gate.template);
+            if let Some(standing) = standing {
+                standing.write(response.headers_mut());
+            }
             Ok(response)
         })
+    }
+}
+
+pin_project! {
+    /// A response body that keeps a place among the calls under way until it is finished or dropped.
+    struct Held {
+        #[pin]
+        body: Body,
+        _permit: Permit,
+    }
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -102,36 +150,116 @@ fn refused(request: &Request, error: Error) -> Response {
     Failure(error).into_response()
 }
 
-async fn admit(gate: &Gate, request: &mut Request) -> Result<(), Error> {
-    let docs = &gate.docs;
-    let config = gate.app.auth.config();
-    let identity = if is_public(gate, request) {
-        None
-    } else {
-        Some(gate.app.auth.identify(credentials(request.headers(), &config.cookie_name)).await?)
+/// What has no endpoint, such as pages and unknown paths, is charged to the floor alone.
+pub(crate) async fn charge_floor(State(app): State<App>, request: Request, next: Next) -> Response {
+    let mut standing = None;
+    let mut response = match floor(&app, Charged::of(&app, &request), &mut standing).await {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => Failure(refusal).into_response(),
     };
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut());
+    }
+    response
+}
+
+/// A known path, asked in a way it does not answer.
+pub(crate) async fn wrong_method(State(app): State<App>, request: Request) -> Response {
+    match floor(&app, Charged::of(&app, &request), &mut None).await {
+        Ok(()) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        Err(refusal) => Failure(refusal).into_response(),
+    }
+}
+
+/// Where a request comes from, and whether the tiers count it.
+struct Charged {
+    address: ClientAddr,
+    counted: bool,
+}
+
+impl Charged {
+    fn of(app: &App, request: &Request) -> Self {
+        let counted = !app.limits.excludes(request.uri().path());
+        let context = request.extensions().get::<RequestContext>();
+        Self { address: context.map_or(ClientAddr::Unknown, |context| context.client), counted }
+    }
+}
+
+async fn floor(app: &App, charged: Charged, standing: &mut Option<Standing>) -> Result<(), Error> {
+    let Charged { address, counted: true } = charged else { return Ok(()) };
+    app.limits.refuse_blocked(address)?;
+    app.limits.charge(Payer { address, identity: None }, Beyond::Floor, None, standing).await
+}
+
+/// Every question asked before the handler, in the order of their price: an exhausted address, the
+/// credential, CSRF, the guard, and then all limits at once.
+async fn admit(
+    gate: &Gate,
+    request: &mut Request,
+    standing: &mut Option<Standing>,
+) -> Result<Option<Permit>, Error> {
+    let (limits, operation) = (&gate.app.limits, &gate.operation);
+    let Charged { address, counted } = Charged::of(&gate.app, request);
+    if counted {
+        limits.refuse_blocked(address)?;
+    }
+    let public = is_public(gate, request);
+    let proven = if public { Ok(None) } else { identify(gate, request.headers()).await.map(Some) };
+    let (identity, refusal) = match proven {
+        Ok(identity) => {
+            let refusal = authorise(gate, request, identity.as_deref()).await.err();
+            (identity, refusal)
+        }
+        Err(error) if error.status() == 401 => (None, Some(error)),
+        // Nobody pays for a failure of ours.
+        Err(error) => return Err(error),
+    };
+    let payer = Payer { address, identity: identity.as_deref() };
+    let capped = limits.cap(operation).is_some();
+    let beyond = match &refusal {
+        None if !capped => Beyond::Operation,
+        Some(refusal) if refusal.code() == ErrorCode::CsrfRejected => Beyond::Floor,
+        _ => Beyond::Tier,
+    };
+    if counted {
+        limits.charge(payer, beyond, Some(operation), standing).await?;
+    }
+    if let Some(refusal) = refusal {
+        return Err(refusal);
+    }
+    // A call refused for its company uses nothing of its window.
+    let permit = limits.enter(payer, operation).await?;
+    if capped || !counted {
+        limits.charge_operation(payer, operation).await?;
+    }
+    if let Some(identity) = identity {
+        request.extensions_mut().insert(identity);
+    }
+    Ok(permit)
+}
+
+async fn identify(gate: &Gate, headers: &HeaderMap) -> Result<Arc<Identity>, Error> {
+    let shown = credentials(headers, &gate.app.auth.config().cookie_name);
+    gate.app.auth.identify(shown).await
+}
+
+/// CSRF, forced password change and guard, in this order.
+async fn authorise(gate: &Gate, request: &mut Request, identity: Option<&Identity>) -> Result<(), Error> {
+    let docs = &gate.docs;
     check_csrf(gate, request)?;
-    if let Some(identity) = &identity
-        && identity.must_change_password
-        && !docs.open_to_forced_change
-    {
+    if identity.is_some_and(|identity| identity.must_change_password) && !docs.open_to_forced_change {
         return Err(Error::forbidden("Password change required").because("password_change_required"));
     }
     let department = match docs.guard {
         Guard::OrgMutation(Some(parameter)) => path_parameter(request, parameter).await,
         _ => None,
     };
-    if let Err(refusal) = docs.guard.check(identity.as_deref(), department.as_deref()) {
+    docs.guard.check(identity, department.as_deref()).inspect_err(|_| {
         tracing::warn!(
             target: "api", guard = docs.guard.name(), path = &*loggable(request.uri().path()),
-            role = identity.as_ref().map_or("none", |i| i.role.as_str()), "api.guard.denied"
+            role = identity.map_or("none", |i| i.role.as_str()), "api.guard.denied"
         );
-        return Err(refusal);
-    }
-    if let Some(identity) = identity {
-        request.extensions_mut().insert(identity);
-    }
-    Ok(())
+    })
 }
 
 /// Whether no identity is looked for: the endpoint says so, unless the operator listed the public

@@ -11,6 +11,7 @@ pub mod edge;
 pub mod endpoint;
 pub mod extract;
 mod gate;
+pub mod limits;
 mod openapi;
 pub mod pages;
 pub mod server;

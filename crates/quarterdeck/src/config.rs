@@ -21,7 +21,7 @@ pub use environment::Environment;
 pub use load::{Flags, load};
 
 /// Dotted names of the values that are never shown.
-pub const SECRETS: [&str; 3] = ["api.auth.jwt_secret", "database.url", "settings_key"];
+pub const SECRETS: [&str; 4] = ["api.auth.jwt_secret", "database.url", "redis_url", "settings_key"];
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -32,6 +32,10 @@ pub struct Config {
     /// Keys that seal secrets in the database, the current one first.
     #[serde(serialize_with = "masked")]
     pub settings_key: Option<SecretString>,
+    /// `redis://host:port`, or `rediss://` over TLS: where copies of the program share their limits.
+    /// Absent = each copy counts for itself.
+    #[serde(serialize_with = "masked")]
+    pub redis_url: Option<SecretString>,
     /// The front door.
     pub api: ApiConfig,
     /// The database.

@@ -3,6 +3,7 @@
 mod client;
 mod commands;
 mod failure;
+mod follow;
 mod lifecycle;
 mod local;
 mod log_settings;

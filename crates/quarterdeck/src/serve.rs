@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quarterdeck_auth::config::PathPattern;
-use quarterdeck_auth::{Auth, HashCost, Live, resolve_secret};
+use quarterdeck_auth::{Auth, HashCost, resolve_secret};
 use quarterdeck_domain::clock::{SharedClock, SystemClock};
-use quarterdeck_domain::setting::{Definition, Registry, api, observability, security};
+use quarterdeck_domain::setting::{Registry, api};
 use quarterdeck_http::app::{App, Parts, VERSION};
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_http::edge::{CorsPolicy, Edge, EdgeConfig, EdgeService, TrustedProxies, wrap};
+use quarterdeck_http::limits::{Limits, Tiers};
 use quarterdeck_http::server::{ServerOptions, Stopped, Tls, serve};
 use quarterdeck_http::v1::health::Health;
+use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
@@ -20,25 +22,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Loaded, create_data_dir};
+use crate::config::{Config, Loaded, create_data_dir};
 use crate::lifecycle::Lifecycle;
 use crate::logging::{self, Logging, LoggingConfig};
-use crate::{Failure, Output, local, log_settings};
+use crate::{Failure, Output, follow, local, log_settings};
 
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Settings identity follows while the server runs.
-const IDENTITY: [&Definition; 8] = [
-    api::JWT_EXPIRY_MINUTES.definition(),
-    api::MIN_PASSWORD_LENGTH.definition(),
-    api::WS_TICKET_MAX_PENDING_PER_USER.definition(),
-    api::TICKET_CLEANUP_INTERVAL_SECONDS.definition(),
-    security::MAX_CONCURRENT_SESSIONS.definition(),
-    security::LOCKOUT_THRESHOLD.definition(),
-    security::LOCKOUT_WINDOW_MINUTES.definition(),
-    security::LOCKOUT_DURATION_MINUTES.definition(),
-];
 
 /// Runs the server until SIGINT or SIGTERM. A second signal ends the process at once.
 ///
@@ -127,9 +117,12 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let auth = Auth::start(identity, store.clone(), Arc::clone(&clock), secret, HashCost::PRODUCTION).await?;
     auth.ensure_system_user().await?;
 
+    let limits = start_limits(life, config, &settings, Arc::clone(&clock)).await?;
     let dispatcher = Arc::new(Dispatcher::new(settings.clone()));
     let sweep = Arc::new(Mutex::new(Duration::from_secs(60)));
-    follow_settings(&settings, &dispatcher, &auth, logging, &sweep);
+    follow::identity(&settings, &dispatcher, &auth, &sweep);
+    follow::limits(&settings, &dispatcher, &limits);
+    follow::logging(&settings, &dispatcher, logging);
     dispatcher.start()?;
     life.started("settings", Duration::from_secs(2), async move {
         // Too slow a stop is logged by the dispatcher.
@@ -140,14 +133,20 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         tracing::warn!(target: "auth", error = %error, "auth.first_owner.failed");
     }
     let edge = Arc::new(Edge::new(edge_config(&config.api, &settings)?)?);
-    let upkeep =
-        Upkeep { auth: Arc::clone(&auth), edge: Arc::clone(&edge), logging: Arc::clone(logging), sweep };
+    let upkeep = Upkeep {
+        auth: Arc::clone(&auth),
+        edge: Arc::clone(&edge),
+        limits: Arc::clone(&limits),
+        logging: Arc::clone(logging),
+        sweep,
+    };
     upkeep.start(life);
     Ok(App::new(Parts {
         auth,
         health: Health::new(store.clone(), Arc::clone(&clock)),
         store,
         settings,
+        limits,
         edge,
         clock,
         api_prefix: config.api.api_prefix.clone(),
@@ -170,67 +169,62 @@ async fn open_settings(loaded: &Loaded, store: Store, clock: SharedClock) -> Res
         }
         Ok(())
     });
+    let floor = i64::from(loaded.config.api.rate_limit.floor_max_requests);
+    let tiers =
+        [api::RATE_LIMIT_UNAUTH_MAX_REQUESTS.definition(), api::RATE_LIMIT_AUTH_MAX_REQUESTS.definition()];
+    let within_floor = Rule::over(tiers, move |values| {
+        let most = values
+            .get(&api::RATE_LIMIT_UNAUTH_MAX_REQUESTS)
+            .max(values.get(&api::RATE_LIMIT_AUTH_MAX_REQUESTS));
+        if most > floor { Err(format!("must not exceed the floor of {floor} requests")) } else { Ok(()) }
+    });
     let registry = Registry::of_this_program().map_err(Failure::runtime)?;
-    let setup = Setup { registry, sources, keys, rules: vec![outlived, log_settings::rule()] };
+    let setup = Setup { registry, sources, keys, rules: vec![outlived, within_floor, log_settings::rule()] };
     Ok(Settings::open(store, clock, setup).await?)
 }
 
-/// Brings identity and logging in line with the settings, now and after every change.
-fn follow_settings(
+/// Limits in Redis when one is named, else in memory.
+async fn start_limits(
+    life: &mut Lifecycle,
+    config: &Config,
     settings: &Settings,
-    dispatcher: &Dispatcher,
-    auth: &Arc<Auth>,
-    logging: &Arc<Logging>,
-    sweep: &Arc<Mutex<Duration>>,
-) {
-    apply_identity(settings, auth, sweep);
-    if let Err(why) = log_settings::apply(settings, logging) {
-        tracing::error!(target: "settings", why, "settings.observability.refused");
-    }
-    let (auth, sweep) = (Arc::clone(auth), Arc::clone(sweep));
-    dispatcher.subscribe("auth", IDENTITY, move |settings, _| {
-        apply_identity(&settings, &auth, &sweep);
-        async { Ok(()) }
-    });
-    let logging = Arc::clone(logging);
-    let watched = [
-        observability::ROOT_LOG_LEVEL.definition(),
-        observability::PER_LOGGER_LEVELS.definition(),
-        observability::ENABLE_CORRELATION.definition(),
-        observability::SINK_OVERRIDES.definition(),
-        observability::CUSTOM_SINKS.definition(),
-    ];
-    dispatcher.subscribe("logging", watched, move |settings, _| {
-        let logging = Arc::clone(&logging);
-        async move {
-            // New sinks may open files and sockets.
-            tokio::task::spawn_blocking(move || log_settings::apply(&settings, &logging))
-                .await
-                .unwrap_or_else(|e| Err(e.to_string()))
-        }
-    });
+    clock: SharedClock,
+) -> Result<Arc<Limits>, Failure> {
+    let limiter = match &config.redis_url {
+        Some(url) => Limiter::redis(url, RedisOptions::default(), Arc::clone(&clock)).await?,
+        None => Limiter::memory(Arc::clone(&clock), DEFAULT_MAX_KEYS),
+    };
+    let closing = limiter.clone();
+    life.started("limits", Duration::from_secs(2), async move { closing.close().await });
+    let limits = Limits::new(limiter, clock, tiers(config, settings)).map_err(Failure::runtime)?;
+    Ok(Arc::new(limits))
 }
 
-fn apply_identity(settings: &Settings, auth: &Auth, sweep: &Mutex<Duration>) {
-    // Bounds of the definitions keep every value in range.
-    let number = |value: i64| u32::try_from(value).unwrap_or_default();
-    auth.set_live(Live {
-        jwt_expiry_minutes: number(settings.get(&api::JWT_EXPIRY_MINUTES)),
-        min_password_length: number(settings.get(&api::MIN_PASSWORD_LENGTH)),
-        max_concurrent_sessions: number(settings.get(&security::MAX_CONCURRENT_SESSIONS)),
-        lockout_threshold: number(settings.get(&security::LOCKOUT_THRESHOLD)),
-        lockout_window_minutes: number(settings.get(&security::LOCKOUT_WINDOW_MINUTES)),
-        lockout_duration_minutes: number(settings.get(&security::LOCKOUT_DURATION_MINUTES)),
-    });
-    auth.set_max_pending_tickets(number(settings.get(&api::WS_TICKET_MAX_PENDING_PER_USER)) as usize);
-    let seconds = settings.get(&api::TICKET_CLEANUP_INTERVAL_SECONDS);
-    *sweep.lock().unwrap_or_else(|e| e.into_inner()) = Duration::from_secs_f64(seconds);
+fn tiers(config: &Config, settings: &Settings) -> Tiers {
+    let number = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
+    let seconds = match settings.get(&api::RATE_LIMIT_TIME_UNIT).as_str() {
+        "second" => 1,
+        "hour" => 3600,
+        "day" => 86_400,
+        _ => 60,
+    };
+    let excluded = settings.get(&api::RATE_LIMIT_EXCLUDE_PATHS);
+    let excluded = excluded.as_array().into_iter().flatten();
+    Tiers {
+        floor: config.api.rate_limit.floor_max_requests,
+        anonymous: number(settings.get(&api::RATE_LIMIT_UNAUTH_MAX_REQUESTS)),
+        authenticated: number(settings.get(&api::RATE_LIMIT_AUTH_MAX_REQUESTS)),
+        window: Duration::from_secs(seconds),
+        excluded: excluded.filter_map(|path| path.as_str().map(str::to_owned)).collect(),
+        credential_checks: true,
+    }
 }
 
 /// What is done again and again while the server runs.
 struct Upkeep {
     auth: Arc<Auth>,
     edge: Arc<Edge>,
+    limits: Arc<Limits>,
     logging: Arc<Logging>,
     sweep: Arc<Mutex<Duration>>,
 }
@@ -239,7 +233,7 @@ impl Upkeep {
     fn start(self, life: &mut Lifecycle) {
         let stopping = CancellationToken::new();
         let (sweeping, folding) = (stopping.clone(), stopping.clone());
-        let Self { auth, edge, logging, sweep } = self;
+        let Self { auth, edge, limits, logging, sweep } = self;
         let sweeps = tokio::spawn(async move {
             loop {
                 let pause = *sweep.lock().unwrap_or_else(|e| e.into_inner());
@@ -254,6 +248,8 @@ impl Upkeep {
                 tokio::select! {
                     () = folding.cancelled() => return,
                     () = tokio::time::sleep(METRICS_INTERVAL) => {
+                        limits.limiter().sweep();
+                        limits.limiter().publish(edge.metrics().recorder());
                         edge.metrics().run_upkeep();
                         edge.metrics().set_dropped_log_lines(logging.dropped());
                     }

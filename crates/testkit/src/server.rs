@@ -11,7 +11,9 @@ use quarterdeck_domain::setting::Registry;
 use quarterdeck_domain::text::NotBlank;
 use quarterdeck_http::app::{App, Parts};
 use quarterdeck_http::edge::{Edge, EdgeConfig, EdgeService, wrap};
+use quarterdeck_http::limits::{Limits, Tiers};
 use quarterdeck_http::v1::health::Health;
+use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use secrecy::{ExposeSecret, SecretString};
@@ -45,12 +47,31 @@ pub struct Options {
     pub cost: HashCost,
     /// Values of environment and configuration file.
     pub sources: Sources,
+    /// Global limits; out of the way unless a test is about them.
+    pub tiers: Tiers,
+    /// Where limits are counted.
+    pub limiter: Option<Limiter>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let auth = AuthConfig { jwt_secret: SECRET.into(), ..AuthConfig::default() };
-        Self { auth, edge: EdgeConfig::default(), cost: HashCost::TEST, sources: Sources::default() }
+        let tiers = Tiers {
+            floor: 1_000_000,
+            anonymous: 1_000_000,
+            authenticated: 1_000_000,
+            window: Duration::from_secs(60),
+            excluded: vec!["/api/v1/health".to_owned()],
+            credential_checks: false,
+        };
+        Self {
+            auth,
+            edge: EdgeConfig::default(),
+            cost: HashCost::TEST,
+            sources: Sources::default(),
+            tiers,
+            limiter: None,
+        }
     }
 }
 
@@ -98,8 +119,13 @@ impl TestServer {
             rules: Vec::new(),
         };
         let settings = Settings::open(store.clone(), Arc::clone(&clock), setup).await.expect("settings open");
+        let limiter =
+            options.limiter.unwrap_or_else(|| Limiter::memory(Arc::clone(&clock), DEFAULT_MAX_KEYS));
+        let limits =
+            Limits::new(limiter, Arc::clone(&clock), options.tiers).expect("tiers that let something pass");
         App::new(Parts {
             auth,
+            limits: Arc::new(limits),
             health: Health::new(store.clone(), Arc::clone(&clock)),
             store,
             settings,

@@ -48,7 +48,7 @@ pub(super) fn failure_of(response: &mut Response) -> Error {
     let error = bare(response.status(), response.headers());
     let headers = std::mem::take(response.headers_mut());
     let stays = |name: &HeaderName| {
-        [RETRY_AFTER, WWW_AUTHENTICATE, ALLOW, VARY].contains(name) || name.as_str().starts_with("ratelimit-")
+        [RETRY_AFTER, WWW_AUTHENTICATE, ALLOW, VARY].contains(name) || name.as_str().starts_with("ratelimit")
     };
     for (name, value) in headers.iter().filter(|(name, _)| stays(name)) {
         response.headers_mut().append(name, value.clone());

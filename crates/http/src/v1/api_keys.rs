@@ -22,16 +22,19 @@ use crate::gate::Caller;
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
         post("/auth/api-keys", "auth.api_keys_issue", Guard::Read)
+            .limit(10, 60)
             .doc("Issue an API key", "The key itself is shown in this answer only. Needs a signed-in user.")
             .body::<IssueKeyRequest>()
             .gives::<IssuedKeyResponse>(201)
             .fails(&[ResourceConflict, ValidationError])
             .to(issue),
         get("/auth/api-keys", "auth.api_keys_list", Guard::Read)
+            .limit(30, 60)
             .doc("List one's API keys", "Newest first, revoked ones included.")
             .gives_list::<ApiKey>()
             .to(list),
         delete("/auth/api-keys/{key_id}", "auth.api_keys_revoke", Guard::Read)
+            .limit(30, 60)
             .doc("Revoke an API key", "One's own, or anybody's for the CEO. Doing it again is fine.")
             .gives_nothing()
             .to(revoke),

@@ -30,6 +30,7 @@ const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
         post("/auth/setup", "auth.setup", Guard::Public)
+            .checks_credentials()
             .doc("Create the first account", "Open until a CEO exists, then closed for ever.")
             .csrf_exempt()
             .always_public()
@@ -38,6 +39,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .fails(&[ResourceConflict])
             .to(setup),
         post("/auth/login", "auth.login", Guard::Public)
+            .checks_credentials()
             .doc("Sign in", "Sets the session cookies. Too many failures lock the name for a while.")
             .csrf_exempt()
             .always_public()
@@ -46,6 +48,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .fails(&[Unauthorized, AccountLocked])
             .to(login),
         post("/auth/refresh", "auth.refresh", Guard::Public)
+            .checks_credentials()
             .doc(
                 "Prolong the session",
                 "Takes the refresh cookie, which works once, and sets all cookies anew.",
@@ -62,6 +65,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .gives_nothing()
             .to(logout),
         post("/auth/change-password", "auth.change_password", Guard::Identified)
+            .checks_credentials()
             .doc("Change one's password", "Ends every other session and sets the session cookies anew.")
             .open_to_forced_change()
             .body::<ChangePasswordRequest>()
@@ -74,6 +78,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .gives::<UserInfo>(200)
             .to(me),
         post("/auth/ws-ticket", "auth.ws_ticket", Guard::Identified)
+            .limit(20, 60)
             .doc(
                 "Get a WebSocket ticket",
                 "Opens one WebSocket within half a minute; needs a signed-in user.",

@@ -22,6 +22,7 @@ use crate::gate::Caller;
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
         get("/auth/sessions", "auth.sessions_list", Guard::Identified)
+            .limit(30, 60)
             .doc(
                 "List active sessions",
                 "Newest first. `scope=all` shows everybody's to the CEO, one's own to others.",
@@ -31,6 +32,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .fails(&[ValidationError])
             .to(list),
         delete("/auth/sessions", "auth.sessions_revoke_all", Guard::Identified)
+            .limit(60, 60)
             .doc(
                 "End one's sessions",
                 "`others` keeps the session that asks; `all` ends it too and clears its cookies.",
@@ -40,6 +42,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .fails(&[ValidationError])
             .to(revoke_all),
         delete("/auth/sessions/{session_id}", "auth.sessions_revoke", Guard::Identified)
+            .limit(60, 60)
             .doc("End a session", "One's own, or anybody's for the CEO. Ending it again is fine.")
             .gives_nothing()
             .to(revoke),

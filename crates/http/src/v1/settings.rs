@@ -48,6 +48,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .gives::<Entry>(200)
             .to(show),
         put("/settings/{namespace}/{key}", "settings.update", Guard::CeoOrManager)
+            .limit(60, 60)
             .doc(
                 "Change a setting",
                 "In force at once, unless the definition says that it needs a restart. The answer carries \
@@ -59,6 +60,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .fails(&[ValidationError, VersionConflict])
             .to(update),
         delete("/settings/{namespace}/{key}", "settings.delete", Guard::CeoOrManager)
+            .limit(60, 60)
             .doc(
                 "Drop a stored value",
                 "Environment, configuration file or default decide again. Doing it again is fine.",
@@ -72,6 +74,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .gives::<SecurityConfigExportResponse>(200)
             .to(export),
         post("/settings/security/import", "settings.import", Guard::CeoOrManager)
+            .limit(5, 3600)
             .doc("Import a security policy", "All of it or nothing. What it does not name stays as it is.")
             .header(CONDITION.0, CONDITION.1)
             .body::<SecurityConfigImportRequest>()

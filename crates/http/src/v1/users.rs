@@ -22,6 +22,7 @@ use crate::gate::Caller;
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
         post("/users", "users.create", Guard::Ceo)
+            .limit(5, 60)
             .doc("Create an account", "Its owner must change the password at the first sign-in.")
             .body::<CreateUserRequest>()
             .gives::<UserResponse>(201)
@@ -36,28 +37,33 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .gives::<UserResponse>(200)
             .to(show),
         patch("/users/{user_id}", "users.update_role", Guard::Ceo)
+            .limit(10, 60)
             .doc("Change a role", "Counts from the user's next request on.")
             .body::<UpdateUserRoleRequest>()
             .gives::<UserResponse>(200)
             .fails(&[ResourceConflict, ValidationError])
             .to(set_role),
         delete("/users/{user_id}", "users.delete", Guard::Ceo)
+            .limit(3, 60)
             .doc("Delete an account", "With its sessions, API keys and tickets. The audit trail stays.")
             .gives_nothing()
             .fails(&[ResourceConflict])
             .to(remove),
         post("/users/{user_id}/transfer-ceo", "users.transfer_ceo", Guard::Ceo)
+            .limit(10, 60)
             .doc("Hand the CEO role over", "The caller becomes manager and the account CEO, in one step.")
             .gives::<UserResponse>(200)
             .fails(&[ResourceConflict])
             .to(transfer_ceo),
         post("/users/{user_id}/org-roles", "users.grant_org_role", Guard::Ceo)
+            .limit(10, 60)
             .doc("Grant an organisation role", "")
             .body::<GrantOrgRoleRequest>()
             .gives::<UserResponse>(201)
             .fails(&[ResourceConflict, ValidationError])
             .to(grant),
         delete("/users/{user_id}/org-roles/{role}", "users.revoke_org_role", Guard::Ceo)
+            .limit(10, 60)
             .doc("Take an organisation role back", "")
             .gives_nothing()
             .fails(&[ResourceConflict, ValidationError])
