@@ -44,7 +44,7 @@ pub use flight::Permit;
 pub use limiter::{DEFAULT_MAX_KEYS, Limiter};
 pub use redis::{RedisOptions, Time};
 pub use scope::{OnOutage, Scope};
-pub use stats::{ScopeStats, Stats};
+pub use stats::{ScopeStats, Stats, StoreStats};
 pub use window::{Decision, MAX_WINDOWS, Outcome, Quota, Subject, Verdict, Window};
 
 /// Where stamps and counts are kept.

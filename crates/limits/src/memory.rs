@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use hashbrown::HashTable;
 use quarterdeck_domain::Result;
@@ -75,9 +74,13 @@ impl Memory {
         }
     }
 
-    /// Decides by the clock's time at the moment of the call.
-    pub(crate) fn decide(&self, window: &Window<'_>) -> Outcome {
-        let now = micros(self.clock.monotonic());
+    /// Microseconds on the clock.
+    pub(crate) fn now(&self) -> u64 {
+        micros(self.clock.monotonic())
+    }
+
+    /// Decides one window of a request that came at `now`.
+    pub(crate) fn decide(&self, window: &Window<'_>, now: u64) -> Outcome {
         let key = window.scope.key(window.subject, &self.keys);
         let shard = &self.shards[key.check as usize % SHARDS];
         let mut table = lock(&shard.0);
@@ -95,7 +98,7 @@ impl Memory {
             decision: if ruling.admitted { Decision::Admitted } else { Decision::Exhausted },
             quota: window.quota,
             remaining: ruling.remaining,
-            reset: Duration::from_micros(ruling.wait),
+            reset: ruling.wait,
         }
     }
 
@@ -114,7 +117,7 @@ impl Memory {
 
     /// Drops forgotten buckets, one shard after the other.
     pub(crate) fn sweep(&self) {
-        let now = micros(self.clock.monotonic());
+        let now = self.now();
         for shard in &self.shards {
             let mut table = lock(&shard.0);
             let held = table.slots.len();
@@ -137,9 +140,9 @@ impl Memory {
 
 impl Store for Memory {
     async fn check(&self, windows: &[Window<'_>]) -> Verdict {
-        let mut verdict = Verdict::new();
+        let (mut verdict, now) = (Verdict::new(), self.now());
         for window in windows {
-            if !verdict.push(self.decide(window)) {
+            if !verdict.push(self.decide(window, now)) {
                 break;
             }
         }
@@ -200,8 +203,8 @@ impl Table {
     }
 
     /// Drops one of the next few buckets: a forgotten one, or else the one that has used the smallest
-    /// share of its budget, the longest unseen among equals. Who is at a limit stays: filling the table
-    /// with fresh keys does not buy anyone a second budget.
+    /// share of its budget, the longest unseen among equals. Who is at a limit stays while others are not:
+    /// filling the table with fresh keys does not buy anyone a second budget.
     fn make_room(&mut self, now: u64) -> bool {
         let held = self.slots.len();
         let mut least = (self.cursor % held, (u64::MAX, u64::MAX));

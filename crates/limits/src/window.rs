@@ -9,7 +9,7 @@ use quarterdeck_domain::{Error, ErrorCode};
 use crate::scope::Scope;
 
 /// Windows that may be asked about in one call.
-pub const MAX_WINDOWS: usize = 6;
+pub const MAX_WINDOWS: usize = 4;
 
 /// Longest window, ten years; longer ones are cut to it.
 const LONGEST: u64 = 10 * 365 * 86_400 * 1_000_000;
@@ -48,7 +48,7 @@ impl Quota {
 }
 
 /// Whose requests are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject<'a> {
     /// A network address. Fold mapped addresses and cut IPv6 to its bucket before.
     Address(IpAddr),
@@ -89,8 +89,8 @@ pub struct Outcome {
     pub quota: Quota,
     /// Requests still admitted now.
     pub remaining: u32,
-    /// Until the next used slot is free again; for a refusal, until a repetition is worth it.
-    pub reset: Duration,
+    /// Microseconds; a duration would make every verdict a third larger.
+    pub(crate) reset: u64,
 }
 
 impl Outcome {
@@ -99,11 +99,16 @@ impl Outcome {
         self.decision == Decision::Admitted
     }
 
-    /// Whole seconds until the next slot is free, rounded up; at least 1 for a refusal, so that nobody
+    /// Until the next used slot is free again; for a refusal, until a repetition is worth it.
+    pub fn reset(&self) -> Duration {
+        Duration::from_micros(self.reset)
+    }
+
+    /// [`reset`](Self::reset) in whole seconds slot is free, rounded up; at least 1 for a refusal, so that nobody
     /// is told to repeat at once. Having waited that long, the next request finds a slot unless
     /// somebody else of the same subject took it.
     pub fn reset_seconds(&self) -> u32 {
-        let seconds = u32::try_from(self.reset.as_micros().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        let seconds = u32::try_from(self.reset.div_ceil(1_000_000)).unwrap_or(u32::MAX);
         seconds.max(u32::from(!self.admitted()))
     }
 
@@ -133,7 +138,7 @@ pub struct Verdict {
 impl Verdict {
     pub(crate) fn new() -> Self {
         let quota = Quota { max: 1, micros: 1 };
-        let unused = Outcome { decision: Decision::Unavailable, quota, remaining: 0, reset: Duration::ZERO };
+        let unused = Outcome { decision: Decision::Unavailable, quota, remaining: 0, reset: 0 };
         Self { outcomes: [unused; MAX_WINDOWS], len: 0 }
     }
 

@@ -159,7 +159,7 @@ impl Redis {
                 decision: if figures[0] == 1 { Decision::Admitted } else { Decision::Exhausted },
                 quota: window.quota,
                 remaining: u32::try_from(figures[1]).unwrap_or(u32::MAX),
-                reset: Duration::from_micros(figures[2]),
+                reset: figures[2],
             };
             if !verdict.push(outcome) {
                 return Some(verdict);
@@ -170,18 +170,18 @@ impl Redis {
 
     /// Decides without Redis, each scope after its policy.
     fn manage(&self, windows: &[Window<'_>]) -> Verdict {
-        let mut verdict = Verdict::new();
+        let (mut verdict, now) = (Verdict::new(), self.local.now());
         for window in windows {
             let outcome = match window.scope.on_outage() {
                 OnOutage::LocalWindow => {
                     self.local_decisions.fetch_add(1, Ordering::Relaxed);
-                    self.local.decide(window)
+                    self.local.decide(window, now)
                 }
                 OnOutage::Refuse => Outcome {
                     decision: Decision::Unavailable,
                     quota: window.quota,
                     remaining: 0,
-                    reset: Duration::from_secs(1),
+                    reset: 1_000_000,
                 },
             };
             if !verdict.push(outcome) {

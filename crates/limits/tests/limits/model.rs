@@ -48,7 +48,7 @@ impl Naive {
 }
 
 fn figures(outcome: Outcome) -> (bool, u32, u64) {
-    (outcome.admitted(), outcome.remaining, outcome.reset.as_micros() as u64)
+    (outcome.admitted(), outcome.remaining, outcome.reset().as_micros() as u64)
 }
 
 /// Gaps around the edges of the window as well as far from them.

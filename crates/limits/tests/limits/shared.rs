@@ -41,6 +41,28 @@ async fn all_windows_of_a_request_are_one_command() {
 }
 
 #[tokio::test]
+async fn the_time_redis_takes_reaches_the_registry() {
+    let Some(server) = RedisServer::start() else { return };
+    let limiter = in_redis(&server, &clock()).await;
+    let scope = limiter.scope("floor", OnOutage::LocalWindow);
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    limiter.publish(&recorder);
+    for _ in 0..3 {
+        ask(&limiter, &scope, Subject::User("u"), quota(10, 60)).await;
+    }
+    limiter.publish(&recorder);
+    let page = recorder.handle().render();
+    for line in [
+        "quarterdeck_limits_store_duration_seconds_count 3",
+        "quarterdeck_limits_store_up 1",
+        "quarterdeck_limits_store_outages_total 0",
+        "quarterdeck_limits_local_decisions_total 0",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
+}
+
+#[tokio::test]
 async fn keys_expire_share_a_slot_and_hold_no_login_names() {
     let Some(server) = RedisServer::start() else { return };
     let limiter = in_redis(&server, &clock()).await;
@@ -76,7 +98,7 @@ async fn a_server_clock_set_back_frees_nothing_and_locks_nobody_out_for_longer_t
         ahead.advance(Duration::from_secs(seconds));
     }
     let refusal = ask(&after, &later, Subject::User("u"), quota(2, 60)).await;
-    assert_eq!((refusal.admitted(), refusal.reset), (false, Duration::from_secs(50)));
+    assert_eq!((refusal.admitted(), refusal.reset()), (false, Duration::from_secs(50)));
     behind.advance(Duration::from_secs(50));
     assert!(ask(&after, &later, Subject::User("u"), quota(2, 60)).await.admitted());
     assert!(!ask(&after, &later, Subject::User("u"), quota(2, 60)).await.admitted());

@@ -80,8 +80,8 @@ async fn waiting_succeeds_also_after_the_limit_was_lowered() {
         }
         let refusal = ask(&limiter, &scope, USER, quota(2, 60)).await;
         // Four of the five have to go; the fourth came four seconds ago.
-        assert_eq!(refusal.reset, Duration::from_secs(56));
-        time.advance(refusal.reset);
+        assert_eq!(refusal.reset(), Duration::from_secs(56));
+        time.advance(refusal.reset());
         assert!(ask(&limiter, &scope, USER, quota(2, 60)).await.admitted());
     })
     .await;
@@ -95,7 +95,7 @@ async fn waiting_the_named_time_of_the_machine_succeeds() {
         assert!(ask(&limiter, &scope, USER, quota).await.admitted());
         let refusal = ask(&limiter, &scope, USER, quota).await;
         if !refusal.admitted() {
-            tokio::time::sleep(refusal.reset).await;
+            tokio::time::sleep(refusal.reset()).await;
             assert!(ask(&limiter, &scope, USER, quota).await.admitted());
         }
     };
@@ -183,7 +183,7 @@ async fn a_window_that_shrinks_and_grows_again_finds_its_stamps() {
         time.advance(Duration::from_secs(20));
         assert!(ask(&limiter, &scope, USER, quota(3, 10)).await.admitted());
         let refusal = ask(&limiter, &scope, USER, quota(4, 3_600)).await;
-        assert_eq!(refusal.reset, Duration::from_secs(3_580));
+        assert_eq!(refusal.reset(), Duration::from_secs(3_580));
         assert_eq!(refusal.decision, Decision::Exhausted);
     })
     .await;
@@ -197,7 +197,7 @@ async fn a_jump_of_the_wall_clock_changes_nothing() {
     assert!(ask(&limiter, &scope, USER, quota(1, 60)).await.admitted());
     for jump in [TimeDelta::days(1), TimeDelta::days(-3), TimeDelta::hours(1)] {
         time.step_wall(jump);
-        assert_eq!(ask(&limiter, &scope, USER, quota(1, 60)).await.reset, Duration::from_secs(60));
+        assert_eq!(ask(&limiter, &scope, USER, quota(1, 60)).await.reset(), Duration::from_secs(60));
     }
     time.advance(Duration::from_secs(60));
     assert!(ask(&limiter, &scope, USER, quota(1, 60)).await.admitted());
