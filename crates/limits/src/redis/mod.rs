@@ -277,7 +277,8 @@ impl Shared {
     /// Renews leases, tells of places given back, and brings the connection back, for as long as the
     /// limiter lives.
     async fn keep(self: Arc<Self>) {
-        let mut renewal = tokio::time::interval(self.lease / 3);
+        let third = self.lease / 3;
+        let mut renewal = tokio::time::interval_at(tokio::time::Instant::now() + third, third);
         renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut pause = Duration::ZERO;
         let mut restored = Instant::now();
