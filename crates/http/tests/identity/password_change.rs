@@ -145,7 +145,8 @@ async fn only_the_two_paths_themselves_are_open_to_who_must_change_the_password(
         let status = caller.get(path).await.status;
         assert!(matches!(status, 403..=405), "{path}: {status}");
     }
-    caller.get("/api/v1/users/me").await.refused(403, 1001);
+    let answer = caller.get("/api/v1/users/me").await.refused(403, 1001);
+    assert_eq!(answer.error(), "Password change required");
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use quarterdeck_auth::HashCost;
 use quarterdeck_domain::role::HumanRole;
+use quarterdeck_store::login_attempt;
 use quarterdeck_testkit::{Answer, PASSWORD, TestServer, on_both_databases};
 
 use crate::support::*;
@@ -101,6 +103,34 @@ on_both_databases! {
             // Two failures before and two after a success are the most that stay below the threshold.
             assert!(count(&guesses, 401, 1000) <= 4, "{guesses:?}");
             server.advance(Duration::from_secs(15 * 60));
+        }
+    }
+
+    async fn a_right_guess_is_refused_when_the_name_was_locked_while_it_was_checked(db: TestDb) {
+        let server = Arc::new(TestServer::with(db, |options| {
+            options.cost = HashCost { memory: 16_384, passes: 4, lanes: 1 };
+        }).await);
+        server.ceo().await;
+        // Strangers keep the password pool busy, so that the right guess waits for its turn.
+        let strangers: Vec<_> = (0..16).map(|i| {
+            let server = server.clone();
+            tokio::spawn(async move { login(&server, &format!("stranger-{i}"), WRONG).await })
+        }).collect();
+        let guess = tokio::spawn({
+            let server = server.clone();
+            async move { login(&server, "ceo", PASSWORD).await }
+        });
+        let now = server.now();
+        let failures = server.app.store.write(move |tx| Box::pin(async move {
+            for _ in 0..10 {
+                login_attempt::insert(tx, "ceo", "elsewhere", now).await?;
+            }
+            Ok(())
+        }));
+        failures.await.unwrap();
+        guess.await.unwrap().refused(429, 1003);
+        for stranger in strangers {
+            stranger.await.unwrap().refused(401, 1000);
         }
     }
 

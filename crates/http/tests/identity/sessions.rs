@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quarterdeck_domain::role::HumanRole;
+use quarterdeck_store::refresh_token;
 use quarterdeck_testkit::{Caller, PASSWORD, TestServer, on_both_databases};
 use serde_json::{Value, json};
 
@@ -23,6 +24,16 @@ async fn sign_in_often(server: &TestServer, name: &str, n: usize) -> Vec<Caller>
         callers.push(server.sign_in(name).await);
     }
     callers
+}
+
+/// Whether a refresh token is stored as used.
+async fn used_up(server: &TestServer, raw: &str) -> bool {
+    let (hash, now) = (keyed_hash(raw), server.now());
+    let shown = server
+        .app
+        .store
+        .write(move |tx| Box::pin(async move { refresh_token::consume(tx, &hash, now).await }));
+    matches!(shown.await.unwrap(), refresh_token::Consumed::Replayed { .. })
 }
 
 on_both_databases! {
@@ -180,6 +191,7 @@ on_both_databases! {
         let mut other = server.sign_in("ceo").await;
         ceo.delete(&format!("{SESSIONS}/{}", session_of(&other))).await.expect(204);
         other.post_empty(REFRESH).await.refused(401, 1005);
+        assert!(used_up(&server, other.cookie("refresh_token").unwrap()).await);
         // Nor once the token has ended and the rows are swept.
         server.advance(Duration::from_secs(1440 * 60 + 1));
         server.app.auth.upkeep().await;

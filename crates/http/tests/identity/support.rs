@@ -153,10 +153,15 @@ pub(crate) async fn stored_session(
     session::by_id(server.app.store.read(), id).await.expect("a read")
 }
 
+/// The form API keys and refresh tokens are stored in, by another implementation than ours.
+pub(crate) fn keyed_hash(raw: &str) -> String {
+    let digest = URL_SAFE_NO_PAD.decode(hmac(raw, SECRET, Algorithm::HS256)).expect("base64");
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Stores an API key of this user whose raw value is `raw`.
 pub(crate) async fn plant_key(server: &TestServer, user_id: &str, raw: &str) {
-    let digest = URL_SAFE_NO_PAD.decode(hmac(raw, SECRET, Algorithm::HS256)).expect("base64");
-    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = keyed_hash(raw);
     let key = quarterdeck_domain::user::ApiKey {
         id: format!("planted-{raw}"),
         name: "planted".to_owned(),
