@@ -137,7 +137,8 @@ async fn a_copy_that_cannot_hear_the_others_does_not_trust_what_it_remembers() {
         here.db
             .execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' \
-                 AND mode = 'ShareLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+                 AND mode = 'ShareLock' \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
             )
             .await;
         ceo.delete(&format!("{SESSIONS}/{}", session_of(&other))).await.expect(204);

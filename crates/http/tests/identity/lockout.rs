@@ -160,7 +160,8 @@ on_both_databases! {
         let server = server_with(db, |auth| auth.lockout_threshold = 2).await;
         server.ceo().await;
         for host in 0..10 {
-            from(&server, &format!("2001:db8:0:1::{host}"), &format!("name-{host}"), WRONG).await.refused(401, 1000);
+            let (address, name) = (format!("2001:db8:0:1::{host}"), format!("name-{host}"));
+            from(&server, &address, &name, WRONG).await.refused(401, 1000);
         }
         from(&server, "2001:db8:0:1:ffff::1", "ceo", PASSWORD).await.refused(429, 5000);
         server.advance(Duration::from_secs(1));

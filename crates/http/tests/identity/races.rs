@@ -63,7 +63,8 @@ on_both_databases! {
                 let mut caller = caller.clone();
                 async move { (caller.post_empty(REFRESH).await, caller) }
             }).await;
-            let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|(answer, _)| answer.status == 200);
+            let (won, lost): (Vec<_>, Vec<_>) =
+                outcomes.into_iter().partition(|(answer, _)| answer.status == 200);
             let lost: Vec<_> = lost.into_iter().map(|(answer, _)| answer).collect();
             assert_eq!((won.len(), count(&lost, 401, 1005)), (1, 11));
             let winner = &won[0].1;
