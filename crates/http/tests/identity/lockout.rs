@@ -1,10 +1,9 @@
 //! Too many failures close a name for a while.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quarterdeck_auth::HashCost;
 use quarterdeck_domain::role::HumanRole;
-use quarterdeck_store::login_attempt;
 use quarterdeck_testkit::{Answer, PASSWORD, TestDb, TestServer, on_both_databases};
 
 use crate::support::*;
@@ -161,15 +160,14 @@ on_both_databases! {
         let server = server_with(db, |auth| auth.lockout_threshold = 2).await;
         server.ceo().await;
         for host in 0..10 {
-            let (address, name) = (format!("2001:db8:0:1::{host}"), format!("name-{host}"));
-            from(&server, &address, &name, WRONG).await.refused(401, 1000);
+            from(&server, &format!("2001:db8:0:1::{host}"), &format!("name-{host}"), WRONG).await.refused(401, 1000);
         }
         from(&server, "2001:db8:0:1:ffff::1", "ceo", PASSWORD).await.refused(429, 5000);
-        server.advance(Duration::from_secs(1));
         let answer = from(&server, "2001:db8:0:2::1", "ceo", PASSWORD).await.expect(200);
         let token = set_cookies(&answer)[0].split(['=', ';']).nth(1).unwrap().to_owned();
         let list = server.bearer(&token).get(SESSIONS).await.data();
-        assert_eq!(list[0]["ip_address"], "2001:db8:0:2::1", "sessions remember the address itself");
+        let current = list.as_array().unwrap().iter().find(|session| session["is_current"] == true);
+        assert_eq!(current.unwrap()["ip_address"], "2001:db8:0:2::1", "the address, not its network");
     }
 
     async fn a_failing_store_lets_nobody_in(db: TestDb) {
@@ -207,52 +205,37 @@ async fn every_cause_of_a_refusal_reads_the_same() {
     assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
 }
 
-/// Time all threads of this process have spent on a processor.
-#[cfg(target_os = "linux")]
-fn processor_nanoseconds() -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let spent = |task: std::io::Result<std::fs::DirEntry>| {
-        let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap_or_default();
-        text.split(' ').next().and_then(|spent| spent.parse::<u64>().ok()).unwrap_or_default()
-    };
-    tasks.map(spent).sum()
-}
-
-#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn every_refusal_costs_one_verification() {
-    let cost = HashCost { memory: 16_384, passes: 4, lanes: 1 };
+    let cost = HashCost { memory: 16_384, passes: 2, lanes: 1 };
     let server = TestServer::with(TestDb::sqlite(), |options| {
         options.cost = cost;
         options.auth.lockout_threshold = 100;
     })
     .await;
     server.ceo().await;
-    let now = server.now();
-    let lock = server.app.store.write(move |tx| {
-        Box::pin(async move {
-            for _ in 0..100 {
-                login_attempt::insert(tx, "locked", "elsewhere", now).await?;
-            }
-            Ok(())
-        })
-    });
-    lock.await.unwrap();
-    let causes = [
-        ("ceo", 401, "wrong password"),
-        ("nobody", 401, "unknown"),
-        ("system", 401, "system"),
-        ("locked", 429, "locked"),
-    ];
-    // In turn, and the cheapest of several tries, so that a busy machine makes no difference.
-    let mut cheapest = [u64::MAX; 4];
-    for _ in 0..10 {
-        for (cheapest, (name, status, _)) in cheapest.iter_mut().zip(causes) {
-            let before = processor_nanoseconds();
-            login(&server, name, WRONG).await.expect(status);
-            *cheapest = (processor_nanoseconds() - before).min(*cheapest);
+    // The quickest of several tries shows the work itself, without the noise of the machine.
+    async fn quickest(server: &TestServer, name: &str, password: &str) -> Duration {
+        let mut quickest = Duration::MAX;
+        for _ in 0..7 {
+            let start = Instant::now();
+            let answer = login(server, name, password).await;
+            quickest = quickest.min(start.elapsed());
+            assert!(matches!(answer.status, 401 | 429), "{}", answer.text());
         }
+        quickest
     }
-    let (least, most) = (cheapest.iter().min().unwrap(), cheapest.iter().max().unwrap());
-    assert!(most * 2 < least * 3, "{causes:?} took {cheapest:?} nanoseconds");
+    let wrong = quickest(&server, "ceo", WRONG).await;
+    let mut others = vec![
+        ("unknown", quickest(&server, "nobody", WRONG).await),
+        ("system", quickest(&server, "system", WRONG).await),
+    ];
+    // The failures so far are enough now.
+    let live = server.app.auth.live();
+    server.app.auth.set_live(quarterdeck_auth::Live { lockout_threshold: 7, ..live });
+    login(&server, "ceo", PASSWORD).await.refused(429, 1003);
+    others.push(("locked", quickest(&server, "ceo", PASSWORD).await));
+    for (cause, took) in others {
+        assert!(took * 2 > wrong && wrong * 2 > took, "{cause}: {took:?}, a wrong password: {wrong:?}");
+    }
 }
