@@ -204,6 +204,10 @@ impl Server {
                     is_timed = false;
                 }
                 () = closing.as_mut(), if !is_closing => {
+                    // Half a head may take its time to become a request, which would be refused anyway.
+                    if !spoken.load(Ordering::Relaxed) {
+                        return;
+                    }
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
