@@ -84,21 +84,29 @@ impl Store {
             store.close().await;
             return Err(error);
         }
-        if let Writes::Postgres(writer) = &store.writes {
-            writer.listen().await?;
-        }
-        Ok(store)
+        store.join().await
     }
 
-    /// Opens the database as it is: no migration, no exclusive claim, no news from other copies.
-    /// For the command line next to a running server.
+    /// Opens the database as it is: no migration, no exclusive claim. For the command line next to a
+    /// running server.
     pub async fn attach(database: Database) -> Result<Self> {
         match database {
             Database::Sqlite { path, journal_size_limit } => {
                 Self::sqlite(sqlite::open(&path, journal_size_limit, sqlite::Claim::Shared).await?)
             }
-            postgres => Self::connect(postgres).await,
+            // Only who listens hears that the servers have applied a change.
+            postgres => Self::connect(postgres).await?.join().await,
         }
+    }
+
+    async fn join(self) -> Result<Self> {
+        if let Writes::Postgres(writer) = &self.writes
+            && let Err(error) = writer.listen().await
+        {
+            self.close().await;
+            return Err(error);
+        }
+        Ok(self)
     }
 
     async fn connect(database: Database) -> Result<Self> {
@@ -163,6 +171,12 @@ impl Store {
     /// caused it returns. Listeners must be quick and must not block.
     pub fn on_signal(&self, listener: impl Fn(&Signal) + Send + Sync + 'static) {
         self.signals.subscribe(Box::new(listener));
+    }
+
+    /// Calls `catch_up` for the signals of each write of another copy of the program. That write returns
+    /// only when what was given back is done, but waits no longer than three seconds.
+    pub fn on_news(&self, catch_up: impl Fn(&[Signal]) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        self.signals.follow(Box::new(catch_up));
     }
 
     /// Whether caches kept up to date by signals may be trusted right now. `false` while the link that

@@ -93,14 +93,20 @@ pub(crate) async fn open(
     signals: Arc<Signals>,
 ) -> Result<(DatabaseConnection, Writer)> {
     let server = format!("{}/{}", options.get_host(), options.get_database().unwrap_or_default());
-    let pool = PgPoolOptions::new()
-        .min_connections(min_connections)
-        .max_connections(max_connections)
-        .acquire_timeout(acquire_timeout)
-        .connect_with(options.clone());
-    let pool = tokio::time::timeout(connect_timeout, pool)
+    let connect = async {
+        // A pool would try again until its time is up and then not know why; one connection knows.
+        let voice = PgConnection::connect_with(&options).await?;
+        let pool = PgPoolOptions::new()
+            .min_connections(min_connections)
+            .max_connections(max_connections)
+            .acquire_timeout(acquire_timeout)
+            .connect_with(options.clone())
+            .await?;
+        Ok((pool, voice))
+    };
+    let (pool, voice) = tokio::time::timeout(connect_timeout, connect)
         .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .unwrap_or(Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
         .map_err(|e| {
             startup(format_args!(
                 "cannot connect to PostgreSQL at {server} ({e}); check QUARTERDECK_DATABASE_URL and that the \
@@ -111,7 +117,7 @@ pub(crate) async fn open(
     let me = i32::from_le_bytes(quarterdeck_domain::clock::random_bytes());
     let shared = Shared {
         pool,
-        voice: tokio::sync::Mutex::default(),
+        voice: tokio::sync::Mutex::new(Some(voice)),
         options,
         connection: connection.clone(),
         signals,
@@ -313,7 +319,7 @@ impl Shared {
             match received {
                 Ok(Ok(Some(notification))) => {
                     if let Ok(message) = serde_json::from_str(notification.payload()) {
-                        self.receive(message).await;
+                        self.receive(message);
                     }
                 }
                 _ => {
@@ -341,13 +347,11 @@ impl Shared {
         }
     }
 
-    async fn receive(&self, message: Message) {
+    fn receive(self: &Arc<Self>, message: Message) {
         match message {
             Message::News { from, number, signals } if from != self.me => {
                 self.signals.deliver(&signals);
-                if let Err(error) = self.notify(&Message::Heard { from, number, by: self.me }).await {
-                    tracing::warn!(target: "persistence", error = %error, "persistence.signals.ack_failed");
-                }
+                self.listeners.spawn(Arc::clone(self).acknowledge(from, number, signals));
             }
             Message::Heard { from, number, by } if from == self.me => {
                 if let Some(copies) = self.waiting.lock().unwrap_or_else(|e| e.into_inner()).get_mut(&number)
@@ -370,6 +374,18 @@ impl Shared {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Meanwhile this copy goes on hearing: its lease must not depend on how long catching up takes.
+    async fn acknowledge(self: Arc<Self>, from: i32, number: u64, signals: Vec<Signal>) {
+        tokio::select! {
+            () = self.listening.cancelled() => return,
+            // The writer waits no longer either.
+            _ = tokio::time::timeout(LEASE, self.signals.caught_up(&signals)) => {}
+        }
+        if let Err(error) = self.notify(&Message::Heard { from, number, by: self.me }).await {
+            tracing::warn!(target: "persistence", error = %error, "persistence.signals.ack_failed");
         }
     }
 

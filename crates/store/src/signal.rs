@@ -3,6 +3,7 @@
 
 use std::sync::RwLock;
 
+use futures_util::future::{BoxFuture, join_all};
 use serde::{Deserialize, Serialize};
 
 /// What changed. Carries names, never values.
@@ -29,15 +30,28 @@ pub enum Signal {
 }
 
 type Listener = Box<dyn Fn(&Signal) + Send + Sync>;
+type Follower = Box<dyn Fn(&[Signal]) -> BoxFuture<'static, ()> + Send + Sync>;
 
 #[derive(Default)]
 pub(crate) struct Signals {
     listeners: RwLock<Vec<Listener>>,
+    followers: RwLock<Vec<Follower>>,
 }
 
 impl Signals {
     pub(crate) fn subscribe(&self, listener: Listener) {
         self.listeners.write().unwrap_or_else(|e| e.into_inner()).push(listener);
+    }
+
+    pub(crate) fn follow(&self, follower: Follower) {
+        self.followers.write().unwrap_or_else(|e| e.into_inner()).push(follower);
+    }
+
+    /// Done when everybody who follows has caught up with signals that were delivered.
+    pub(crate) fn caught_up(&self, signals: &[Signal]) -> impl Future<Output = ()> + Send + use<> {
+        let followers = self.followers.read().unwrap_or_else(|e| e.into_inner());
+        let all: Vec<_> = followers.iter().map(|follower| follower(signals)).collect();
+        async move { drop(join_all(all).await) }
     }
 
     pub(crate) fn deliver(&self, signals: &[Signal]) {

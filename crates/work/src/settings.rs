@@ -2,8 +2,8 @@
 //!
 //! A value comes from the database, else the environment, else the configuration file, else the
 //! definition. All of them are resolved ahead of time into a [`Snapshot`], so reading one costs a look-up
-//! in memory. A write commits first, then replaces the snapshot before it returns; the [`Dispatcher`]
-//! does the same for writes of other copies of the program, and calls whoever watches a setting.
+//! in memory. A write commits first, then replaces the snapshot before it returns, on every copy of the
+//! program; the [`Dispatcher`] calls whoever watches a setting.
 
 mod dispatcher;
 mod policy;
@@ -13,6 +13,7 @@ mod write;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::setting::{Definition, Entry, Namespace, Registry, Sensitive, Setting, SettingValue};
 use quarterdeck_domain::{Error, Result};
@@ -72,9 +73,10 @@ impl Settings {
         let ground = Ground::new(registry, sources, keys).map_err(Error::internal)?;
         let bell = Arc::new(Notify::new());
         let rung = Arc::clone(&bell);
+        let concerns = |signal: &Signal| matches!(signal, Signal::Setting { .. } | Signal::Everything);
         // Heard before the first read, so that no change falls between the two.
         store.on_signal(move |signal| {
-            if matches!(signal, Signal::Setting { .. } | Signal::Everything) {
+            if concerns(signal) {
                 rung.notify_one();
             }
         });
@@ -93,6 +95,16 @@ impl Settings {
             bell,
             told,
         }));
+        let weak = Arc::downgrade(&settings.0);
+        settings.0.store.on_news(move |signals| {
+            let settings = signals.iter().any(concerns).then(|| weak.upgrade()).flatten().map(Self);
+            async move {
+                if let Some(settings) = settings {
+                    settings.spread().await;
+                }
+            }
+            .boxed()
+        });
         settings.seal_anew().await?;
         Ok(settings)
     }

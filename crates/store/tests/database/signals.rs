@@ -226,3 +226,34 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, mut flow: watch::Re
     }
     // Both ends are dropped here, which closes them.
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_waits_until_the_others_have_caught_up_but_not_for_ever() {
+    let Some(db) = TestDb::postgres().await else { return };
+    let (a, b) = (copy(&db, "a").await, copy(&db, "b").await);
+    let (release, released) = watch::channel(false);
+    let (caught_up, seen) = watch::channel(0);
+    let caught_up = Arc::new(caught_up);
+    b.on_news(move |signals| {
+        let (count, mut released, caught_up) = (signals.len(), released.clone(), Arc::clone(&caught_up));
+        Box::pin(async move {
+            let _ = released.wait_for(|released| *released).await;
+            caught_up.send_modify(|sum| *sum += count);
+        })
+    });
+    let waiting = tokio::spawn({
+        let a = a.clone();
+        async move { put(&a, "slow").await }
+    });
+    let heard = Heard::by(&b);
+    put(&b, "its own").await.expect("a copy does not wait for itself");
+    assert!(heard.holds(&news_of("its own")));
+    assert!(!waiting.is_finished() && *seen.borrow() == 0);
+    release.send_replace(true);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(*seen.borrow(), 1);
+
+    release.send_replace(false);
+    put(&a, "never").await.expect("the writer goes on by itself");
+    assert_eq!(*seen.borrow(), 1);
+}

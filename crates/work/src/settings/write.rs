@@ -226,7 +226,7 @@ impl Settings {
     }
 
     /// Makes what was stored visible: to readers, and to subscribers while somebody dispatches.
-    async fn spread(&self) {
+    pub(super) async fn spread(&self) {
         match self.rebuild().await {
             Ok(now) => {
                 let mut told = self.0.told.subscribe();
