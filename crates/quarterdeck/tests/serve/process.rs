@@ -118,7 +118,7 @@ impl Home {
         let stdout = said.follow(process.stdout.take().unwrap(), Stream::Out);
         let stderr = said.follow(process.stderr.take().unwrap(), Stream::Err);
         let address = SocketAddr::from(([127, 0, 0, 1], self.port));
-        Server { process, said, readers: [stdout, stderr], address }
+        Server { process, said, readers: [stdout, stderr], address, _folder: Arc::clone(&self.folder) }
     }
 
     /// Starts the server and waits until it is ready.
@@ -162,6 +162,7 @@ pub(crate) struct Server {
     said: Arc<Said>,
     readers: [JoinHandle<()>; 2],
     pub(crate) address: SocketAddr,
+    _folder: Arc<TempDir>,
 }
 
 impl Server {

@@ -83,9 +83,11 @@ async fn a_data_folder_that_cannot_be_made_is_refused() {
 #[cfg(target_os = "linux")]
 async fn a_data_folder_nobody_can_write_to_is_refused() {
     // Not even root makes files there.
-    let home = Home::new().with("QUARTERDECK_DATA_DIR", "/proc/self");
-    let run = home.spawn().ended().await;
-    assert_refused(&run, &["/proc/self", "QUARTERDECK_DATA_DIR"]);
+    refused(Home::new().with("QUARTERDECK_DATA_DIR", "/proc"), &["/proc/quarterdeck.db", "permissions"])
+        .await;
+    let words = ["CRITICAL", "/proc/", "QUARTERDECK_LOG_DIR", "QUARTERDECK_LOG_LEVEL"];
+    let home = refused(Home::new().with("QUARTERDECK_LOG_DIR", "/proc"), &words).await;
+    assert!(!home.data("quarterdeck.db").exists());
 }
 
 #[tokio::test]

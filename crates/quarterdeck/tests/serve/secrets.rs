@@ -22,6 +22,7 @@ const FORGED: &str = "canary.of.forgery";
 async fn no_secret_is_in_the_log_after_a_day_of_work() {
     let home = Home::new()
         .with("QUARTERDECK_JWT_SECRET", JWT_SECRET)
+        .with("QUARTERDECK_LOG_DIR", "logs")
         .with("QUARTERDECK_SETTINGS_KEY", SETTINGS_KEY)
         .with("QUARTERDECK_API__AUTH__JWT_REFRESH_ENABLED", "true");
     let server = home.serve().await;
@@ -98,7 +99,7 @@ async fn no_secret_is_in_the_log_after_a_day_of_work() {
     assert!(written[1].contains("/api/v1/auth/login"), "requests are logged: {}", written[1]);
     let mut written: Vec<(String, String)> =
         written.into_iter().map(|text| ("console".to_owned(), text)).collect();
-    for file in fs::read_dir(home.data("logs")).unwrap() {
+    for file in fs::read_dir(home.path("logs")).unwrap() {
         let path = file.unwrap().path();
         written.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
     }

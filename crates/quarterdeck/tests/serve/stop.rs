@@ -51,7 +51,7 @@ async fn a_request_under_way_is_finished_and_a_new_one_is_refused() {
     until("the end of listening", async || !server.listens().await).await;
     stream.write_all(body.as_bytes()).await.unwrap();
     let answer = read_until(&mut stream, "\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}{}", server.stderr());
     assert!(answer.contains("set-cookie: session="), "{answer}");
     let run = server.ended().await;
     assert_eq!(run.code, Some(0), "{run:#?}");
