@@ -143,6 +143,26 @@ async fn requests_that_outlast_the_grace_are_cut() {
 }
 
 #[tokio::test]
+async fn half_a_first_request_does_not_delay_the_stop() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let server = start(ServerOptions { header_read_timeout: HOUR, grace: HOUR, ..Default::default() }).await;
+    let mut slow = Vec::new();
+    for start in ["", "P", "GET / HTTP/1.1\r\nhost: local"] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(start.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    // Connections are accepted in order, so the server knows the slow ones by now.
+    ask(&mut TcpStream::connect(server.address).await.unwrap(), "/").await;
+    server.shutdown.cancel();
+    let stopped = tokio::time::timeout(Duration::from_secs(20), server.served).await;
+    assert_eq!(stopped.expect("the server stops").unwrap(), Stopped::Drained);
+    for mut stream in slow {
+        assert!(is_closed(&mut stream).await);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_beyond_the_bound_is_closed() {
     let server = start(ServerOptions { max_connections: 1, ..Default::default() }).await;
     let mut first = TcpStream::connect(server.address).await.unwrap();

@@ -24,9 +24,12 @@ async fn refused(home: Home, words: &[&str]) -> Home {
     home
 }
 
+/// Variables and the words of the refusal.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+
 #[tokio::test]
 async fn a_configuration_that_breaks_a_rule_is_refused_before_anything_is_made() {
-    let cases: [(&[(&str, &str)], &[&str]); 9] = [
+    let cases: [Case; 9] = [
         (
             &[("QUARTERDECK_JWT_SECRET", "too short")],
             &["api.auth.jwt_secret", "32", "QUARTERDECK_JWT_SECRET"],
