@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 use crate::Failure;
 
+/// Beyond what a run asks.
+const LIMIT: &str = "100000000";
+
 /// A running server; ends with this value.
 pub(crate) struct Program {
     pub(crate) url: String,
@@ -95,6 +98,9 @@ fn spawn(folder: &TempDir) -> Result<(Child, String), Failure> {
     let mut process = Command::new("taskset")
         .args(["-c", "0", &program, "serve", "--port", &port, "--data-dir"])
         .arg(folder.path())
+        // The limits decide every request as ever, and let this many pass.
+        .env("QUARTERDECK_API__RATE_LIMIT__FLOOR_MAX_REQUESTS", LIMIT)
+        .env("QUARTERDECK_API__RATE_LIMIT__AUTH_MAX_REQUESTS", LIMIT)
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()?;

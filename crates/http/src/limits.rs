@@ -269,7 +269,7 @@ impl Limits {
         let of_operation =
             at >= tiers && self.credentials.as_ref().is_none_or(|tier| tier.scope.name() != scope.name());
         if at == 0 && tiers > 0 && outcome.decision == Decision::Exhausted {
-            self.blocked.add(payer.address, self.clock.monotonic() + outcome.reset);
+            self.blocked.add(payer.address, self.clock.monotonic() + outcome.reset());
         }
         if !of_operation {
             return Err(outcome
