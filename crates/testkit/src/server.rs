@@ -11,7 +11,7 @@ use quarterdeck_domain::setting::Registry;
 use quarterdeck_domain::text::NotBlank;
 use quarterdeck_http::app::{App, Parts};
 use quarterdeck_http::edge::{Edge, EdgeConfig, EdgeService, wrap};
-use quarterdeck_http::limits::{Limits, Tiers};
+use quarterdeck_http::limits::{Limits, Overrides, Tiers};
 use quarterdeck_http::v1::health::Health;
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
@@ -49,6 +49,8 @@ pub struct Options {
     pub sources: Sources,
     /// Global limits; out of the way unless a test is about them.
     pub tiers: Tiers,
+    /// Limits of single operations; off unless a test is about them.
+    pub overrides: Overrides,
     /// Where limits are counted.
     pub limiter: Option<Limiter>,
 }
@@ -70,6 +72,7 @@ impl Default for Options {
             cost: HashCost::TEST,
             sources: Sources::default(),
             tiers,
+            overrides: Overrides::new(false, &json!({}), true, &json!({})),
             limiter: None,
         }
     }
@@ -123,6 +126,7 @@ impl TestServer {
             options.limiter.unwrap_or_else(|| Limiter::memory(Arc::clone(&clock), DEFAULT_MAX_KEYS));
         let limits =
             Limits::new(limiter, Arc::clone(&clock), options.tiers).expect("tiers that let something pass");
+        limits.set_overrides(options.overrides);
         App::new(Parts {
             auth,
             limits: Arc::new(limits),

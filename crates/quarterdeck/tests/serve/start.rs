@@ -53,7 +53,7 @@ on_both_databases! {
 
     async fn after_a_kill_every_acknowledged_account_is_there(db: TestDb) {
         const ENOUGH: usize = 6;
-        let home = Home::on(&db);
+        let home = Home::on(&db).with("QUARTERDECK_API_PER_OP_RATE_LIMIT_ENABLED", "false");
         let server = home.serve().await;
         let owner = Caller::owner(&server).await;
         let (numbers, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
