@@ -105,6 +105,12 @@ fn operation(docs: &Docs, schemas: &mut Schemas) -> Value {
     if !docs.description.is_empty() {
         value["description"] = docs.description.into();
     }
+    if let Some(rate) = docs.rate {
+        value["x-rate-limit"] = json!({ "max": rate.max, "window_seconds": rate.seconds });
+    }
+    if let Some(cap) = docs.in_flight {
+        value["x-in-flight"] = cap.get().into();
+    }
     if !parameters.is_empty() {
         value["parameters"] = parameters.into();
     }

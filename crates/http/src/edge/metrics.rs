@@ -18,9 +18,13 @@ const REQUESTS: &str = "quarterdeck_api_request_duration_seconds";
 const ERRORS: &str = "quarterdeck_api_error_classification_total";
 const DROPPED: &str = "quarterdeck_log_lines_dropped_total";
 const INFO: &str = "quarterdeck_app_info";
+/// Measured by `quarterdeck_limits`; buckets can only be given when the recorder is made.
+const LIMITS_STORE: &str = "quarterdeck_limits_store_duration_seconds";
 
 /// Upper bounds of the request histogram, in seconds.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Upper bounds of the answers of the shared store of limits, which has 100 ms for each.
+const LIMITS_STORE_BUCKETS: [f64; 9] = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1];
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
@@ -53,6 +57,7 @@ impl Metrics {
     pub(super) fn new(version: &'static str) -> Result<Self, BuildError> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(REQUESTS.to_owned()), &BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full(LIMITS_STORE.to_owned()), &LIMITS_STORE_BUCKETS)?
             .build_recorder();
         let describe = |text: &'static str| SharedString::const_str(text);
         recorder.describe_histogram(

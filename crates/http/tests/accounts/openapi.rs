@@ -6,7 +6,7 @@ use quarterdeck_domain::ErrorCode;
 use quarterdeck_domain::role::Guard;
 use quarterdeck_http::v1::endpoints;
 use quarterdeck_testkit::TestServer;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -142,7 +142,7 @@ async fn every_reference_leads_somewhere_and_every_schema_has_sound_words() {
 }
 
 #[tokio::test]
-async fn guarded_endpoints_declare_how_to_prove_oneself_and_public_ones_that_nothing_is_needed() {
+async fn every_endpoint_declares_who_may_call_how_often_and_how_to_prove_oneself() {
     let document = document().await;
     let schemes = members(&document["components"]["securitySchemes"]);
     assert_eq!(schemes["session"]["in"], "cookie");
@@ -162,6 +162,10 @@ async fn guarded_endpoints_declare_how_to_prove_oneself_and_public_ones_that_not
         assert!(says("429") && says("500") && says("503"), "{}", docs.operation);
         assert!(!docs.path.contains('{') || says("404"), "{}", docs.operation);
         assert_eq!(operation["x-guard"], docs.guard.name());
+        let rate = docs.rate.map(|rate| json!({ "max": rate.max, "window_seconds": rate.seconds }));
+        assert_eq!(operation.get("x-rate-limit"), rate.as_ref(), "{}", docs.operation);
+        let cap = docs.in_flight.map(|cap| json!(cap));
+        assert_eq!(operation.get("x-in-flight"), cap.as_ref(), "{}", docs.operation);
         assert_eq!(operation["operationId"], docs.operation);
     }
 }
@@ -176,7 +180,7 @@ async fn failures_are_described_in_both_media_types_with_every_code() {
     }
     let listed = &document["components"]["schemas"]["ErrorCode"]["enum"];
     let numbers: Vec<_> = ErrorCode::ALL.iter().map(|code| code.number()).collect();
-    assert_eq!(*listed, serde_json::json!(numbers));
+    assert_eq!(*listed, json!(numbers));
 }
 
 #[tokio::test]

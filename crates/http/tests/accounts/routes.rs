@@ -17,14 +17,16 @@ fn the_table_of_routes_changes_only_on_purpose() {
                 Guard::OrgMutation(Some(parameter)) => format!("org_mutation({parameter})"),
                 guard => guard.name().to_owned(),
             };
+            let limit = docs.rate.map_or("-".to_owned(), |rate| format!("{}/{}s", rate.max, rate.seconds));
             let marks = [
+                (docs.checks_credentials, "checks-credentials"),
                 (docs.csrf_exempt, "csrf-exempt"),
                 (docs.open_to_forced_change, "open-to-forced-change"),
                 (docs.always_public, "always-public"),
             ];
             let marks: Vec<_> = marks.iter().filter(|(set, _)| *set).map(|(_, mark)| *mark).collect();
             let (method, path, operation) = (docs.method.as_str(), docs.path, docs.operation);
-            let row = format!("{path:42} {method:6} {guard:16} {operation:28} {}", marks.join(" "));
+            let row = format!("{path:42} {method:6} {guard:16} {operation:25} {limit:8} {}", marks.join(" "));
             row.trim_end().to_owned()
         })
         .collect();
