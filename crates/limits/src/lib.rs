@@ -42,7 +42,7 @@ use quarterdeck_domain::Result;
 
 pub use flight::Permit;
 pub use limiter::{DEFAULT_MAX_KEYS, Limiter};
-pub use redis::{RedisOptions, Time};
+pub use redis::{RedisOptions, Time, check_redis_url};
 pub use scope::{OnOutage, Scope};
 pub use stats::{ScopeStats, Stats, StoreStats};
 pub use window::{Decision, MAX_WINDOWS, Outcome, Quota, Subject, Verdict, Window};

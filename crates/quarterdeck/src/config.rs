@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use quarterdeck_domain::sink::LogLevel;
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_store::config::StoreConfig;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use data_dir::create as create_data_dir;
@@ -33,7 +33,7 @@ pub struct Config {
     #[serde(serialize_with = "masked")]
     pub settings_key: Option<SecretString>,
     /// `redis://host:port`, or `rediss://` over TLS: where copies of the program share their limits.
-    /// Absent = each copy counts for itself.
+    /// Absent or blank = each copy counts for itself.
     #[serde(serialize_with = "masked")]
     pub redis_url: Option<SecretString>,
     /// The front door.
@@ -113,6 +113,10 @@ impl Config {
         self.api.resolve()?;
         self.database.validate()?;
         self.log.validate()?;
+        self.redis_url = self.redis_url.take().filter(|url| !url.expose_secret().trim().is_empty());
+        if let Some(url) = &self.redis_url {
+            quarterdeck_limits::check_redis_url(url).map_err(|rule| format!("redis_url {rule}"))?;
+        }
         match &self.settings_key {
             Some(keys) => quarterdeck_store::seal::Keyring::parse(keys)
                 .map(drop)

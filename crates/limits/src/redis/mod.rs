@@ -96,11 +96,25 @@ struct Scripts {
     renew: Script,
 }
 
+/// Whether a URL is one that [`Limiter::redis`](crate::Limiter::redis) takes; nothing is asked.
+///
+/// # Errors
+/// The rule it breaks, which begins with "must" and does not repeat it.
+pub fn check_redis_url(url: &SecretString) -> std::result::Result<(), &'static str> {
+    client(url).map(drop)
+}
+
+fn client(url: &SecretString) -> std::result::Result<Client, &'static str> {
+    // Its error could repeat the URL, which may hold a password.
+    Client::open(url.expose_secret()).map_err(
+        |_| "must be redis://user:password@host:port/number, rediss:// for TLS, or redis+unix:///path",
+    )
+}
+
 impl Redis {
     pub(crate) async fn connect(url: &SecretString, options: RedisOptions, local: Memory) -> Result<Self> {
-        // Its error could repeat the URL, which may hold a password.
-        let client = Client::open(url.expose_secret())
-            .map_err(|_| Error::internal("the URL of the store of limits is not one of a Redis"))?;
+        let client =
+            client(url).map_err(|rule| Error::internal(format!("the URL of the store of limits {rule}")))?;
         let shared = Arc::new(Shared {
             link: Link::new(client, options.timeout),
             scripts: Scripts {

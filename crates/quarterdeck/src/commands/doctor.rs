@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use quarterdeck_auth::config::validate_secret;
+use quarterdeck_domain::clock::SystemClock;
+use quarterdeck_limits::{Limiter, RedisOptions};
 use quarterdeck_store::latest_version;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -61,10 +63,11 @@ pub(super) fn run(context: &Context<'_>) -> Result<ExitCode, Failure> {
             let rest = context.wait(async {
                 let server = server(&loaded.config).await;
                 let database = database(&loaded.config).await;
+                let limits = limits(&loaded.config).await;
                 let secret = secret(&loaded.config, server.is_ours).await;
-                Ok([database, secret, server.finding])
+                Ok([Some(database), limits, Some(secret), Some(server.finding)])
             })?;
-            findings.extend(rest);
+            findings.extend(rest.into_iter().flatten());
         }
         Err(failure) => {
             findings.push(Finding::bad(
@@ -190,6 +193,23 @@ async fn database(config: &Config) -> Finding {
         ),
         Err(failure) => Finding::of_failure(WHAT, &failure, "restore a backup"),
     }
+}
+
+/// Tries a decision in the Redis that is named, if one is.
+async fn limits(config: &Config) -> Option<Finding> {
+    const WHAT: &str = "limits";
+    let url = config.redis_url.as_ref()?;
+    let tried =
+        async { Limiter::redis(url, RedisOptions::default(), SystemClock::shared()).await?.ping().await };
+    Some(match tried.await {
+        Ok(()) => Finding::good(WHAT, "the Redis of redis_url counts them"),
+        Err(error) => Finding::bad(
+            WHAT,
+            format!("the Redis of redis_url cannot be used ({})", error.cause().unwrap_or(error.detail())),
+            "check that it runs there and lets this user run scripts, or remove redis_url; nobody can sign in \
+             without it",
+        ),
+    })
 }
 
 async fn secret(config: &Config, server_is_ours: bool) -> Finding {

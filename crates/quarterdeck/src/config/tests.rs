@@ -390,6 +390,31 @@ fn a_settings_key_has_32_bytes() {
 }
 
 #[test]
+fn a_redis_url_is_one_of_a_redis_and_blank_is_none() {
+    for toml in ["redis_url = \"\"", "redis_url = \"  \""] {
+        assert!(loaded(toml, &[]).config.redis_url.is_none(), "{toml}");
+    }
+    assert!(loaded("", &[("QUARTERDECK_REDIS_URL", " ")]).config.redis_url.is_none());
+    for url in ["redis://:canary@cache", "rediss://a:canary@cache:6380/1", "redis+unix:///run/redis.sock"] {
+        let loaded = loaded("", &[("QUARTERDECK_REDIS_URL", url)]);
+        assert_eq!(loaded.config.redis_url.as_ref().unwrap().expose_secret(), url);
+    }
+    for url in ["canary", "http://:canary@cache", "redis://:canary@", "redis://:canary@cache:x"] {
+        let text = refusal("", &[("QUARTERDECK_REDIS_URL", url)]);
+        assert!(text.starts_with("redis_url must be redis://"), "{url}: {text}");
+        assert!(text.ends_with("(set by QUARTERDECK_REDIS_URL)") && !text.contains("canary"), "{text}");
+    }
+}
+
+#[test]
+fn a_redis_url_can_come_from_a_file() {
+    let home = Home::new();
+    let file = home.write("redis", "redis://:canary@cache\n");
+    let loaded = home.load("", &[("QUARTERDECK_REDIS_URL_FILE", file.to_str().unwrap())]).unwrap();
+    assert_eq!(loaded.config.redis_url.unwrap().expose_secret(), "redis://:canary@cache");
+}
+
+#[test]
 fn development_shows_what_it_changed() {
     let home = Home::new();
     let loaded = home.load_with("", &[], Flags { dev: true, ..Flags::default() }).unwrap();
@@ -400,10 +425,12 @@ fn development_shows_what_it_changed() {
 #[test]
 fn no_secret_shows() {
     let url = format!("postgresql://{CANARY}:{CANARY}@db/deck");
+    let redis = format!("redis://{CANARY}:{CANARY}@cache");
     let variables = [
         ("QUARTERDECK_JWT_SECRET", CANARY),
         ("QUARTERDECK_DATABASE_URL", &url),
         ("QUARTERDECK_SETTINGS_KEY", KEY),
+        ("QUARTERDECK_REDIS_URL", &redis),
     ];
     let loaded = loaded("", &variables);
     let shown = format!("{:?} {:?} {:?}", loaded.shown(), loaded.config, loaded.chosen);

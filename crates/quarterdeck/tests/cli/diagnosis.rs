@@ -9,7 +9,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::deck::Deck;
+use crate::deck::{CANARY, Deck};
+#[cfg(unix)]
+use crate::redis::Redis;
 
 const HEALTHY: &str = "200 OK\n{\"success\":true,\"data\":{\"status\":\"ok\",\"persistence\":true,\
                        \"message_bus\":null,\"telemetry\":\"disabled\",\"version\":\"9.9.9\",\
@@ -155,4 +157,35 @@ fn the_doctor_survives_a_broken_configuration() {
     let run = deck.run_with(&["doctor", "--json"], &[("QUARTERDECK_LOG_DIR", "../x")], "").ended(1);
     let report = run.json();
     assert_eq!(check(&report, "configuration")["result"], "failed");
+}
+
+#[test]
+fn the_doctor_asks_redis_only_where_one_is_named() {
+    let report = Deck::new().run(&["doctor", "--json"]).ended(0).json();
+    assert!(report["checks"].as_array().unwrap().iter().all(|check| check["check"] != "limits"), "{report}");
+}
+
+#[test]
+fn the_doctor_finds_a_redis_that_is_away_and_hides_its_password() {
+    let deck = Deck::new();
+    // Nobody listens there.
+    let url = format!("redis://ada:{CANARY}@127.0.0.1:{}", deck.port());
+    let run = deck.run_with(&["doctor", "--json"], &[("QUARTERDECK_REDIS_URL", &url)], "").ended(1);
+    run.hides(CANARY);
+    let report = run.json();
+    let limits = check(&report, "limits");
+    assert_eq!(limits["result"], "failed", "{limits}");
+    assert!(limits["text"].as_str().unwrap().starts_with("the Redis of redis_url cannot be used ("));
+    assert!(limits["mend"].as_str().unwrap().contains("redis_url"), "{limits}");
+    deck.run_with(&["config", "show"], &[("QUARTERDECK_REDIS_URL", &url)], "").ended(0).hides(CANARY);
+}
+
+#[test]
+#[cfg(unix)]
+fn the_doctor_finds_a_redis_that_works() {
+    let deck = Deck::new();
+    let Some(redis) = Redis::start() else { return };
+    let url = redis.url();
+    let report = deck.run_with(&["doctor", "--json"], &[("QUARTERDECK_REDIS_URL", &url)], "").ended(0).json();
+    assert_eq!(check(&report, "limits")["result"], "ok", "{report}");
 }

@@ -4,4 +4,6 @@ mod accounts;
 mod configuration;
 mod deck;
 mod diagnosis;
+#[cfg(unix)]
+mod redis;
 mod usage;
