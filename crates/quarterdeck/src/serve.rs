@@ -70,18 +70,21 @@ async fn start_and_wait(
     let tls = load_tls(&config.api)?;
     let listener = bind(&config.api).await?;
     let app = start(life, loaded, logging).await?;
-    if app.auth.needs_setup().await? {
-        let command = "quarterdeck user create NAME --role ceo";
-        output.note(&format!("No account exists yet: open the address below, or run `{command}`."));
-    }
+    let is_new = app.auth.needs_setup().await?;
     let service = wrap(app.router(), Arc::clone(&app.edge));
     let stopping = CancellationToken::new();
     let server = spawn_server(listener, service, tls.clone(), stopping.clone());
-    output.print(&format!("Quarterdeck {VERSION} is ready at {}\n", config.api.server.local_url()));
+    let url = config.api.server.local_url();
     tracing::info!(
-        target: "api", version = VERSION, database = app.store.backend_name(), url = config.api.server.local_url(),
-        "api.app.startup"
+        target: "api", version = VERSION, database = app.store.backend_name(), url, "api.app.startup"
     );
+    // What a person has to read comes last, below what the log says of the start.
+    logging.flush();
+    if is_new {
+        let command = "quarterdeck user create NAME --role ceo";
+        output.note(&format!("No account exists yet: open the address below, or run `{command}`."));
+    }
+    output.print(&format!("Quarterdeck {VERSION} is ready at {url}\n"));
     signals.wait(tls.as_ref()).await;
     app.edge.drain();
     stopping.cancel();

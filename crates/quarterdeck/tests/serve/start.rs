@@ -19,7 +19,10 @@ async fn with_nothing_configured_one_line_says_where_it_is_and_a_note_how_to_beg
     let server = home.spawn_unconfigured();
     server.ready().await;
     let line = format!("Quarterdeck {} is ready at http://{}\n", env!("CARGO_PKG_VERSION"), server.address);
-    server.logged("quarterdeck user create NAME --role ceo", 1).await;
+    const NOTE: &str = "quarterdeck user create NAME --role ceo";
+    server.logged(NOTE, 1).await;
+    let stderr = server.stderr();
+    assert!(stderr.find("api.app.startup") < stderr.find(NOTE), "the note stands below the log: {stderr}");
     Caller::new(&server).get("/health").await.expect(200);
     let data = home.path(".local/share/quarterdeck");
     assert!(data.join("quarterdeck.db").is_file());
