@@ -1,4 +1,5 @@
 import { ApiError } from "./api";
+import { sentence } from "./text";
 
 function fieldError(input: HTMLInputElement, message: string): void {
   const note = document.createElement("p");
@@ -27,8 +28,9 @@ function alertOf(view: HTMLElement): HTMLElement {
 /** What to say of a failure above a form. */
 export function explain(failure: unknown): string {
   if (!(failure instanceof ApiError)) return String(failure);
-  if (failure.retryAfterSeconds === null) return failure.message;
-  return `${failure.message} Try again in ${failure.retryAfterSeconds} seconds.`;
+  // Some texts of the server name the time themselves.
+  if (failure.retryAfterSeconds === null || /retry after/i.test(failure.message)) return failure.message;
+  return `${sentence(failure.message)} Try again in ${failure.retryAfterSeconds} seconds.`;
 }
 
 /** Puts each refused field's reason under its input, and what has no input above the form. */

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { ApiError, call } from "./api";
 import { csrfToken } from "./csrf";
+import { explain } from "./forms";
 import { duration, words } from "./text";
 
 /** Lets `call` see these cookies and this answer; returns what it sent. */
@@ -56,6 +57,15 @@ describe("csrfToken", () => {
     expect(csrfToken("x_csrf_token=no; csrf_token=yes")).toBe("yes");
     expect(csrfToken("csrf_token=")).toBeNull();
     expect(csrfToken("")).toBeNull();
+  });
+});
+
+describe("explain", () => {
+  it("says once when to try again", () => {
+    const refusal = (text: string, seconds: number | null) => explain(new ApiError(text, 429, [], seconds));
+    expect(refusal("Rate limit exceeded", 7)).toBe("Rate limit exceeded. Try again in 7 seconds.");
+    expect(refusal("Too many. Retry after 7s.", 7)).toBe("Too many. Retry after 7s.");
+    expect(refusal("Invalid credentials", null)).toBe("Invalid credentials");
   });
 });
 

@@ -12,6 +12,11 @@ export function duration(seconds: number): string {
   return "moments";
 }
 
+/** With a full stop, so that another sentence can follow. */
+export function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
 /** `department_admin` → `department admin`. */
 export function words(identifier: string): string {
   return identifier.replaceAll("_", " ");

@@ -68,6 +68,8 @@ async function load(): Promise<void> {
     if (me) showMe(me);
     else show(setup.needs_admin ? "setup" : "login");
   } catch (failure) {
+    const answered = failure instanceof ApiError && failure.status > 0;
+    byId("unreachable-title").textContent = answered ? "Not at the moment" : "The server does not answer";
     byId("unreachable-reason").textContent = explain(failure);
     show("unreachable");
   }
