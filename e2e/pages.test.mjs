@@ -175,6 +175,25 @@ test("a request tried from the API reference goes out as the session of this bro
   });
 });
 
+test("a refusal for now is told with the time to try again, and trying again helps", async () => {
+  await visit("/", async (page) => {
+    await heading(page, "Sign in").waitFor();
+    const refusal = {
+      success: false,
+      data: null,
+      error: "Rate limit exceeded",
+      error_detail: { retry_after: 41 },
+    };
+    await page.route("**/setup/status", (route) => route.fulfill({ status: 429, json: refusal }));
+    await page.reload();
+    await heading(page, "Not at the moment").waitFor();
+    await page.getByText("Rate limit exceeded. Try again in 41 seconds.").waitFor();
+    await page.unroute("**/setup/status");
+    await page.getByRole("button", { name: "Try again" }).click();
+    await heading(page, "Sign in").waitFor();
+  });
+});
+
 test("the links of the welcome page lead somewhere", async () => {
   await visit("/", async (page) => {
     const links = await page
