@@ -240,7 +240,13 @@ async fn admit(
 
 async fn identify(gate: &Gate, headers: &HeaderMap) -> Result<Arc<Identity>, Error> {
     let shown = credentials(headers, &gate.app.auth.config().cookie_name);
-    gate.app.auth.identify(shown).await
+    let identity = gate.app.auth.identify(shown).await?;
+    // Below INFO: every request has two lines already, in a span that names it.
+    tracing::debug!(
+        target: "auth", user_id = &*identity.user_id, username = &*identity.username,
+        auth_method = identity.auth_method.as_str(), path = gate.template.0, "auth.success"
+    );
+    Ok(identity)
 }
 
 /// CSRF, forced password change and guard, in this order.
