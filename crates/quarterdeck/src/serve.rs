@@ -7,7 +7,7 @@ use std::time::Duration;
 use quarterdeck_auth::config::PathPattern;
 use quarterdeck_auth::{Auth, HashCost, resolve_secret};
 use quarterdeck_domain::clock::{SharedClock, SystemClock};
-use quarterdeck_domain::setting::{Registry, api};
+use quarterdeck_domain::setting::{Registry, SettingSource, api};
 use quarterdeck_http::app::{App, Parts, VERSION};
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_http::edge::{CorsPolicy, Edge, EdgeConfig, EdgeService, TrustedProxies, wrap};
@@ -211,16 +211,30 @@ fn tiers(config: &Config, settings: &Settings) -> Tiers {
         "day" => 86_400,
         _ => 60,
     };
-    let excluded = settings.get(&api::RATE_LIMIT_EXCLUDE_PATHS);
-    let excluded = excluded.as_array().into_iter().flatten();
     Tiers {
         floor: config.api.rate_limit.floor_max_requests,
         anonymous: number(settings.get(&api::RATE_LIMIT_UNAUTH_MAX_REQUESTS)),
         authenticated: number(settings.get(&api::RATE_LIMIT_AUTH_MAX_REQUESTS)),
         window: Duration::from_secs(seconds),
-        excluded: excluded.filter_map(|path| path.as_str().map(str::to_owned)).collect(),
+        excluded: excluded_paths(config, settings),
         credential_checks: true,
     }
+}
+
+/// Paths no tier counts. Unless somebody chose them, they are the configuration's: they follow the prefix
+/// and hold every probe, which the setting's own default cannot.
+fn excluded_paths(config: &Config, settings: &Settings) -> Vec<String> {
+    let setting = &api::RATE_LIMIT_EXCLUDE_PATHS;
+    let id = setting.definition().id();
+    let chosen = settings
+        .entries()
+        .iter()
+        .any(|entry| entry.definition.id() == id && entry.source != SettingSource::Default);
+    if !chosen {
+        return config.api.rate_limit.exclude_paths.clone();
+    }
+    let listed = settings.get(setting);
+    listed.as_array().into_iter().flatten().filter_map(|path| path.as_str().map(str::to_owned)).collect()
 }
 
 /// What is done again and again while the server runs.

@@ -127,3 +127,17 @@ async fn a_second_server_on_one_data_folder_is_refused_and_the_first_goes_on() {
     first.kill().await;
     second.serve().await;
 }
+
+#[tokio::test]
+async fn probes_are_not_counted() {
+    let home = Home::new().with("QUARTERDECK_API__RATE_LIMIT__UNAUTH_MAX_REQUESTS", "1");
+    let server = home.serve().await;
+    let mut prober = Caller::new(&server);
+    for _ in 0..2 {
+        for path in ["/health", "/healthz", "/readyz"] {
+            prober.get(path).await.expect(200);
+        }
+    }
+    prober.get("/setup/status").await.expect(200);
+    prober.get("/setup/status").await.expect(429);
+}
