@@ -35,7 +35,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server unhealthy, 4 server unreac
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Folder for the database, logs and configuration [variable: QUARTERDECK_DATA_DIR]
+    /// Folder for the database and configuration [variable: QUARTERDECK_DATA_DIR]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
     /// Configuration file [variable: QUARTERDECK_CONFIG_PATH] [default: quarterdeck.toml in the data folder]

@@ -11,6 +11,7 @@ use clap::CommandFactory;
 use quarterdeck::cli::Cli;
 use quarterdeck::config::Config;
 use quarterdeck_domain::setting::Registry;
+use quarterdeck_http::v1::endpoints;
 use serde_json::Value;
 
 fn read(name: &str) -> String {
@@ -93,6 +94,23 @@ fn the_settings_page_names_every_setting_with_its_default_and_nothing_else() {
         assert_eq!(row[2], change, "when a change of {id} counts, in docs/settings.md");
     }
     assert!(rows.is_empty(), "docs/settings.md names what does not exist: {:?}", rows.keys());
+}
+
+#[test]
+fn the_limits_page_names_every_limit_of_an_operation_and_nothing_else() {
+    let page = read("docs/limits.md");
+    let table =
+        page.split_once("\n## Single operations\n").unwrap().1.split("\n\nAn operation may").next().unwrap();
+    let mut rows = rows(table);
+    for endpoint in endpoints() {
+        let docs = endpoint.docs();
+        assert_eq!(docs.in_flight, None, "docs/limits.md says that no operation has a cap");
+        let Some(rate) = docs.rate else { continue };
+        let name = docs.operation;
+        let row = rows.remove(name).unwrap_or_else(|| panic!("docs/limits.md does not name {name}"));
+        assert_eq!(row[0], format!("{} in {} s", rate.max, rate.seconds), "{name} in docs/limits.md");
+    }
+    assert!(rows.is_empty(), "docs/limits.md names what has no limit: {:?}", rows.keys());
 }
 
 #[test]
