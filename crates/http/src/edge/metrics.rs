@@ -151,6 +151,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_store_of_limits_is_measured_in_buckets_that_fit_its_patience() {
+        let metrics = Metrics::new("1.2.3").unwrap();
+        let key = Key::from_static_name(LIMITS_STORE);
+        metrics.recorder().register_histogram(&key, &METADATA).record(Duration::from_micros(400));
+        metrics.run_upkeep();
+        let text = metrics.render();
+        for (bound, count) in [("0.00025", 0), ("0.0005", 1), ("0.1", 1)] {
+            let line = format!("{LIMITS_STORE}_bucket{{le=\"{bound}\"}} {count}");
+            assert!(text.contains(&line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
     fn requests_and_errors_are_counted_under_closed_labels() {
         let metrics = Metrics::new("1.2.3").unwrap();
         let route = Some(RouteTemplate("/api/v1/users/{user_id}"));
