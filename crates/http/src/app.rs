@@ -56,7 +56,11 @@ impl App {
 
     /// The router of everything the server answers; [`edge::wrap`](crate::edge::wrap) goes around it.
     pub fn router(&self) -> Router {
-        let endpoints = v1::endpoints();
+        self.router_of(v1::endpoints())
+    }
+
+    /// The router of these endpoints and of everything that is none.
+    pub fn router_of(&self, endpoints: Vec<Endpoint>) -> Router {
         let document = openapi::document(&self.api_prefix, &endpoints, VERSION);
         let mut router = Router::<App>::new()
             .merge(docs::routes(&document))

@@ -100,10 +100,7 @@ where
                 Err(refusal) => refused(&request, refusal),
             };
             response.extensions_mut().insert(gate.template);
-            if let Some(standing) = standing {
-                standing.write(response.headers_mut());
-            }
-            Ok(response)
+            Ok(stating(standing, response))
         })
     }
 }
@@ -153,22 +150,29 @@ fn refused(request: &Request, error: Error) -> Response {
 /// What has no endpoint, such as pages and unknown paths, is charged to the floor alone.
 pub(crate) async fn charge_floor(State(app): State<App>, request: Request, next: Next) -> Response {
     let mut standing = None;
-    let mut response = match floor(&app, Charged::of(&app, &request), &mut standing).await {
+    let admitted = floor(&app, Charged::of(&app, &request), &mut standing).await;
+    let response = match admitted {
         Ok(()) => next.run(request).await,
         Err(refusal) => Failure(refusal).into_response(),
     };
-    if let Some(standing) = standing {
-        standing.write(response.headers_mut());
-    }
-    response
+    stating(standing, response)
 }
 
 /// A known path, asked in a way it does not answer.
 pub(crate) async fn wrong_method(State(app): State<App>, request: Request) -> Response {
-    match floor(&app, Charged::of(&app, &request), &mut None).await {
+    let mut standing = None;
+    let response = match floor(&app, Charged::of(&app, &request), &mut standing).await {
         Ok(()) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
         Err(refusal) => Failure(refusal).into_response(),
+    };
+    stating(standing, response)
+}
+
+fn stating(standing: Option<Standing>, mut response: Response) -> Response {
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut());
     }
+    response
 }
 
 /// Where a request comes from, and whether the tiers count it.
@@ -187,7 +191,7 @@ impl Charged {
 
 async fn floor(app: &App, charged: Charged, standing: &mut Option<Standing>) -> Result<(), Error> {
     let Charged { address, counted: true } = charged else { return Ok(()) };
-    app.limits.refuse_blocked(address)?;
+    app.limits.refuse_blocked(address, standing)?;
     app.limits.charge(Payer { address, identity: None }, Beyond::Floor, None, standing).await
 }
 
@@ -201,7 +205,7 @@ async fn admit(
     let (limits, operation) = (&gate.app.limits, &gate.operation);
     let Charged { address, counted } = Charged::of(&gate.app, request);
     if counted {
-        limits.refuse_blocked(address)?;
+        limits.refuse_blocked(address, standing)?;
     }
     let public = is_public(gate, request);
     let proven = if public { Ok(None) } else { identify(gate, request.headers()).await.map(Some) };
@@ -230,7 +234,7 @@ async fn admit(
     // A call refused for its company uses nothing of its window.
     let permit = limits.enter(payer, operation).await?;
     if capped || !counted {
-        limits.charge_operation(payer, operation).await?;
+        limits.charge_operation(payer, operation, standing).await?;
     }
     if let Some(identity) = identity {
         request.extensions_mut().insert(identity);

@@ -13,9 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::{Error, ErrorCode, Result};
-use quarterdeck_limits::{
-    Decision, Limiter, OnOutage, Outcome, Permit, Quota, Scope, Subject, Verdict, Window,
-};
+use quarterdeck_limits::{Decision, Limiter, OnOutage, Permit, Quota, Scope, Subject, Verdict, Window};
 use serde_json::Value;
 
 use crate::edge::ClientAddr;
@@ -186,14 +184,18 @@ impl Limits {
     ///
     /// # Errors
     /// 429/5000.
-    pub(crate) fn refuse_blocked(&self, address: ClientAddr) -> Result<()> {
-        match self.blocked.remaining(address, self.clock.monotonic()) {
-            Some(remaining) => {
-                let seconds = u32::try_from(remaining.as_micros().div_ceil(1_000_000)).unwrap_or(u32::MAX);
-                Err(Error::new(ErrorCode::RateLimited).retry_after(seconds.max(1)))
-            }
-            None => Ok(()),
-        }
+    pub(crate) fn refuse_blocked(&self, address: ClientAddr, standing: &mut Option<Standing>) -> Result<()> {
+        let Some(remaining) = self.blocked.remaining(address, self.clock.monotonic()) else { return Ok(()) };
+        let seconds = u32::try_from(remaining.as_micros().div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1);
+        let Tier { scope, quota } = &self.floor;
+        *standing = Some(Standing {
+            name: scope.name(),
+            admitted: false,
+            quota: *quota,
+            remaining: 0,
+            reset: seconds,
+        });
+        Err(Error::new(ErrorCode::RateLimited).retry_after(seconds))
     }
 
     /// Charges a request to the tiers, and to the operation when it gets that far, all in one question.
@@ -223,18 +225,24 @@ impl Limits {
             self.operation_windows(payer, operation, &overrides, &mut windows);
         }
         let verdict = self.limiter.check(&windows).await;
-        *standing = Standing::of(&windows, &verdict);
+        Standing::update(standing, &windows, &verdict);
         self.outcome(&windows, &verdict, before, payer)
     }
 
     /// As [`charge`](Self::charge), for the operation's windows alone.
-    pub(crate) async fn charge_operation(&self, payer: Payer<'_>, operation: &Operation) -> Result<()> {
+    pub(crate) async fn charge_operation(
+        &self,
+        payer: Payer<'_>,
+        operation: &Operation,
+        standing: &mut Option<Standing>,
+    ) -> Result<()> {
         let mut windows = Vec::with_capacity(2);
         self.operation_windows(payer, operation, &self.overrides.load(), &mut windows);
         if windows.is_empty() {
             return Ok(());
         }
         let verdict = self.limiter.check(&windows).await;
+        Standing::update(standing, &windows, &verdict);
         self.outcome(&windows, &verdict, 0, payer)
     }
 
@@ -331,22 +339,32 @@ fn subject(address: ClientAddr) -> Subject<'static> {
 #[derive(Clone, Copy)]
 pub(crate) struct Standing {
     name: &'static str,
-    outcome: Outcome,
+    admitted: bool,
+    quota: Quota,
+    remaining: u32,
+    /// Seconds.
+    reset: u32,
 }
 
 impl Standing {
-    fn of(windows: &[Window<'_>], verdict: &Verdict) -> Option<Self> {
-        let tightest = verdict.tightest()?;
-        let at = verdict.iter().position(|outcome| std::ptr::eq(outcome, tightest))?;
-        Some(Self { name: windows[at].scope.name(), outcome: *tightest })
+    /// Keeps the tightest of what was known before and what these windows say.
+    fn update(standing: &mut Option<Self>, windows: &[Window<'_>], verdict: &Verdict) {
+        let now = windows.iter().zip(verdict.iter()).map(|(window, outcome)| Self {
+            name: window.scope.name(),
+            admitted: outcome.admitted(),
+            quota: outcome.quota,
+            remaining: outcome.remaining,
+            reset: outcome.reset_seconds(),
+        });
+        *standing =
+            standing.take().into_iter().chain(now).min_by_key(|s| (s.admitted, s.remaining, s.quota.max()));
     }
 
     /// Sets the headers of draft-ietf-httpapi-ratelimit-headers and the older ones beside them.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         use std::io::Write;
-        let Self { name, outcome } = self;
-        let (max, window) = (outcome.quota.max(), outcome.quota.window().as_secs().max(1));
-        let (remaining, reset) = (outcome.remaining, outcome.reset_seconds());
+        let Self { name, remaining, reset, .. } = *self;
+        let (max, window) = (self.quota.max(), self.quota.window().as_secs().max(1));
         let mut text = Vec::with_capacity(64);
         let mut set = |header: HeaderName, arguments: std::fmt::Arguments<'_>| {
             text.clear();

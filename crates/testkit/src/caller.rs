@@ -1,10 +1,13 @@
 //! Somebody who talks to a test server, and what they hear.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, Method, Request};
+use axum::response::Response;
 use http_body_util::BodyExt;
 use quarterdeck_http::edge::EdgeService;
 use serde_json::Value;
@@ -19,11 +22,12 @@ pub struct Caller {
     bearer: Option<String>,
     headers: Vec<(String, String)>,
     csrf: bool,
+    peer: Option<SocketAddr>,
 }
 
 impl Caller {
     pub(crate) fn new(service: EdgeService) -> Self {
-        Self { service, jar: BTreeMap::new(), bearer: None, headers: Vec::new(), csrf: true }
+        Self { service, jar: BTreeMap::new(), bearer: None, headers: Vec::new(), csrf: true, peer: None }
     }
 
     /// Sends `Authorization: Bearer` with every request.
@@ -35,6 +39,12 @@ impl Caller {
     /// Sends this header with every request.
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Calls from this network address.
+    pub fn from(mut self, address: &str) -> Self {
+        self.peer = Some((address.parse::<IpAddr>().expect("an address"), 4711).into());
         self
     }
 
@@ -120,10 +130,18 @@ impl Caller {
 
     /// A request as it is, without cookies and credentials.
     pub async fn raw(&self, request: Request<Body>) -> Answer {
-        let response = self.service.handle(request).await.expect("the edge always answers");
+        let response = self.begin(request).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("the body arrives").to_bytes();
         Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.to_vec() }
+    }
+
+    /// As [`raw`](Self::raw), up to the head of the answer; the body is the caller's to read or drop.
+    pub async fn begin(&self, mut request: Request<Body>) -> Response {
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
+        self.service.handle(request).await.expect("the edge always answers")
     }
 
     fn keep(&mut self, line: &str) {

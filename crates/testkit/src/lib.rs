@@ -6,10 +6,12 @@
 
 mod caller;
 mod db;
+mod redis_server;
 mod server;
 
 pub use caller::{Answer, Caller};
 pub use db::TestDb;
+pub use redis_server::RedisServer;
 pub use server::{Options, PASSWORD, SECRET, TestServer};
 
 /// Declares tests that run on SQLite and on PostgreSQL. The PostgreSQL half needs

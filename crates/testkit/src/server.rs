@@ -11,8 +11,9 @@ use quarterdeck_domain::setting::Registry;
 use quarterdeck_domain::text::NotBlank;
 use quarterdeck_http::app::{App, Parts};
 use quarterdeck_http::edge::{Edge, EdgeConfig, EdgeService, wrap};
+use quarterdeck_http::endpoint::Endpoint;
 use quarterdeck_http::limits::{Limits, Overrides, Tiers};
-use quarterdeck_http::v1::health::Health;
+use quarterdeck_http::v1::{self, health::Health};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
@@ -53,6 +54,8 @@ pub struct Options {
     pub overrides: Overrides,
     /// Where limits are counted.
     pub limiter: Option<Limiter>,
+    /// Endpoints beside those of the program.
+    pub endpoints: Vec<Endpoint>,
 }
 
 impl Default for Options {
@@ -74,6 +77,7 @@ impl Default for Options {
             tiers,
             overrides: Overrides::new(false, &json!({}), true, &json!({})),
             limiter: None,
+            endpoints: Vec::new(),
         }
     }
 }
@@ -104,8 +108,10 @@ impl TestServer {
         let mut options = Options::default();
         change(&mut options);
         let store = db.open().await;
+        let mut endpoints = v1::endpoints();
+        endpoints.append(&mut options.endpoints);
         let app = Self::wire(store, Arc::clone(&clock) as SharedClock, options).await;
-        let service = wrap(app.router(), Arc::clone(&app.edge));
+        let service = wrap(app.router_of(endpoints), Arc::clone(&app.edge));
         Self { app, db, clock, service }
     }
 

@@ -8,8 +8,8 @@ use quarterdeck_domain::ErrorCode;
 use quarterdeck_domain::clock::ManualClock;
 use quarterdeck_limits::{Limiter, OnOutage, Permit, Scope, Subject};
 
-use crate::redis_server::RedisServer;
 use crate::{clock, in_redis, on_both};
+use quarterdeck_testkit::RedisServer;
 
 const USER: Subject<'_> = Subject::User("u");
 

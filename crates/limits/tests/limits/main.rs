@@ -3,7 +3,6 @@
 mod flights;
 mod model;
 mod outage;
-mod redis_server;
 mod shared;
 mod sweeping;
 mod windows;
@@ -17,7 +16,8 @@ use quarterdeck_limits::{
     DEFAULT_MAX_KEYS, Limiter, OnOutage, Outcome, Quota, RedisOptions, Scope, Subject, Time, Window,
 };
 
-use redis_server::RedisServer;
+use quarterdeck_testkit::RedisServer;
+use secrecy::ExposeSecret;
 
 /// A clock that stands, some time after its start.
 fn clock() -> Arc<ManualClock> {
@@ -50,6 +50,12 @@ async fn on_both<F: Future<Output = ()>>(sentence: impl Fn(Limiter, Arc<ManualCl
         let time = clock();
         sentence(in_redis(&server, &time).await, time).await;
     }
+}
+
+/// A connection beside those of limiters.
+async fn connection(server: &RedisServer) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(server.url().expose_secret()).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
 }
 
 fn quota(max: u32, seconds: u64) -> Quota {

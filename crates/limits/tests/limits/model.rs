@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use quarterdeck_limits::{Limiter, OnOutage, Outcome, Quota, Subject};
 
-use crate::redis_server::RedisServer;
-use crate::{ask, clock, in_memory, in_redis};
+use crate::{ask, clock, connection, in_memory, in_redis};
+use quarterdeck_testkit::RedisServer;
 
 /// A request of one key: how long after the one before, and its limit and window in microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +126,7 @@ fn memory_and_redis_agree_step_by_step_with_the_naive_rule() {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) };
     proptest!(config, |(steps in prop_oneof![steady(), changing()])| {
         run(async {
-            let _: () = redis::cmd("FLUSHALL").query_async(&mut server.connection().await).await.unwrap();
+            let _: () = redis::cmd("FLUSHALL").query_async(&mut connection(&server).await).await.unwrap();
             let time = clock();
             let limiters = [in_memory(&time), in_redis(&server, &time).await];
             follow(&limiters, &time, steps).await

@@ -8,8 +8,8 @@ use quarterdeck_domain::clock::SystemClock;
 use quarterdeck_limits::{Decision, Limiter, OnOutage, RedisOptions, Subject, Window};
 use tokio::sync::watch;
 
-use crate::redis_server::RedisServer;
 use crate::{ask, patient, quota, race};
+use quarterdeck_testkit::RedisServer;
 
 const USER: Subject<'_> = Subject::User("u");
 

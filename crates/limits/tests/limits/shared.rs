@@ -6,8 +6,8 @@ use quarterdeck_domain::clock::SystemClock;
 use quarterdeck_limits::{Limiter, OnOutage, Subject, Window};
 use redis::AsyncCommands;
 
-use crate::redis_server::RedisServer;
-use crate::{ask, clock, in_redis, patient, quota, race};
+use crate::{ask, clock, connection, in_redis, patient, quota, race};
+use quarterdeck_testkit::RedisServer;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn copies_together_never_admit_more_than_the_limit() {
@@ -27,7 +27,7 @@ async fn all_windows_of_a_request_are_one_command() {
         subject: Subject::User("u"),
         quota: quota(10, 60),
     });
-    let mut connection = server.connection().await;
+    let mut connection = connection(&server).await;
     let calls = async |connection: &mut redis::aio::MultiplexedConnection| -> u64 {
         let stats: String = redis::cmd("INFO").arg("commandstats").query_async(connection).await.unwrap();
         let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
@@ -71,7 +71,7 @@ async fn keys_expire_share_a_slot_and_hold_no_login_names() {
     ask(&limiter, &login, Subject::Name(&name), quota(5, 3_600)).await;
     ask(&limiter, &login, Subject::Address("2001:db8::".parse().unwrap()), quota(5, 1)).await;
     let _permit = limiter.enter(&login, Subject::User("u"), 1.try_into().unwrap()).await.unwrap();
-    let mut connection = server.connection().await;
+    let mut connection = connection(&server).await;
     let keys: Vec<String> = connection.keys("*login*").await.unwrap();
     assert_eq!(keys.len(), 3);
     for key in keys {

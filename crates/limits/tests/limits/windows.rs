@@ -9,8 +9,8 @@ use quarterdeck_domain::ErrorCode;
 use quarterdeck_domain::clock::{ManualClock, SystemClock};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Decision, Limiter, OnOutage, Quota, Subject, Window};
 
-use crate::redis_server::RedisServer;
 use crate::{ask, clock, in_memory, on_both, patient, quota, race};
+use quarterdeck_testkit::RedisServer;
 
 const USER: Subject<'_> = Subject::User("u");
 

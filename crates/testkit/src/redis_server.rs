@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 
 /// A server on a socket of its own, without anything on disk. Ends with the value.
-pub(crate) struct RedisServer {
+pub struct RedisServer {
     folder: TempDir,
     child: Child,
 }
@@ -17,8 +17,8 @@ impl RedisServer {
     /// Starts the program named by `QUARTERDECK_TEST_REDIS`, or `redis-server`. When it is not
     /// installed, says so and answers `None`; a program that was named has to be there.
     #[allow(clippy::print_stderr, reason = "a skipped test should not look like one that ran")]
-    pub(crate) fn start() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
+    pub fn start() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
         match launch(&folder) {
             Ok(child) => Some(Self { folder, child }),
             Err(error) if std::env::var_os("QUARTERDECK_TEST_REDIS").is_none() => {
@@ -31,32 +31,26 @@ impl RedisServer {
         }
     }
 
-    pub(crate) fn url(&self) -> SecretString {
+    /// What [`Limiter::redis`](quarterdeck_limits::Limiter::redis) takes.
+    pub fn url(&self) -> SecretString {
         format!("redis+unix://{}", socket(&self.folder).display()).into()
     }
 
     /// As the kernel does when memory runs out.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
     }
 
     /// A new server in the same place, which knows nothing.
-    pub(crate) fn restart(&mut self) {
-        self.child = launch(&self.folder).unwrap();
+    pub fn restart(&mut self) {
+        self.child = launch(&self.folder).expect("it starts again");
     }
 
     /// Lets the server hang, or go on.
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
-        assert!(sent.unwrap().success());
-    }
-
-    /// A connection beside those of limiters.
-    pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        use secrecy::ExposeSecret;
-        let client = redis::Client::open(self.url().expose_secret()).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        assert!(sent.expect("a program named kill").success());
     }
 }
 
@@ -83,7 +77,7 @@ fn launch(folder: &TempDir) -> std::io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let listens = lines.any(|line| line.is_ok_and(|line| line.to_lowercase().contains("ready to accept")));
     if !listens {
         let _ = child.kill();
