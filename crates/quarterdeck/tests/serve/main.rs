@@ -4,6 +4,7 @@ mod caller;
 mod commands;
 mod copies;
 mod hostile;
+mod limits;
 mod process;
 mod refusals;
 mod secrets;
