@@ -4,6 +4,8 @@
 //! rounds each, so that a slow moment of the machine hits all of them; medians are compared.
 //! Absolute figures are this machine's; the ratios are the result.
 
+mod flood;
+mod limits;
 mod peer;
 mod program;
 mod wrk;
@@ -28,17 +30,20 @@ struct Contestant {
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    if std::env::args().nth(1).as_deref() == Some("bare") {
-        return peer::serve().await;
+    match std::env::args().nth(1).as_deref() {
+        None => me().await,
+        Some("flood") => flood::run().await,
+        Some("limits") => limits::run().await,
+        Some("bare") => peer::serve().await,
+        Some(other) => Err(format!("there is no run '{other}': none, flood or limits").into()),
     }
-    me().await
 }
 
 /// `GET /api/v1/auth/me` by session cookie, bearer JWT and API key, next to a bare axum handler that
 /// returns the same bytes.
 #[allow(clippy::print_stdout, reason = "figures are what this program is for")]
 async fn me() -> Result<(), Failure> {
-    let program = Program::start().await?;
+    let program = Program::start()?;
     println!(
         "quarterdeck: ready after {} ms, {} MB resident when idle",
         program.ready_ms,

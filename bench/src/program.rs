@@ -30,12 +30,17 @@ pub(crate) struct Account {
 
 impl Program {
     /// Starts the program twice, the second time on what the first left, and keeps the second.
-    pub(crate) async fn start() -> Result<Self, Failure> {
+    pub(crate) fn start() -> Result<Self, Failure> {
+        Self::start_with(&[])
+    }
+
+    /// As [`start`](Self::start), with these variables in its environment.
+    pub(crate) fn start_with(variables: &[(&str, &str)]) -> Result<Self, Failure> {
         let folder = TempDir::new()?;
-        let (mut process, _) = spawn(&folder)?;
+        let (mut process, _) = spawn(&folder, variables)?;
         terminate(&mut process)?;
         let begun = Instant::now();
-        let (process, url) = spawn(&folder)?;
+        let (process, url) = spawn(&folder, variables)?;
         Ok(Self { url, ready_ms: begun.elapsed().as_millis(), process, _folder: folder })
     }
 
@@ -90,7 +95,7 @@ impl Drop for Program {
     }
 }
 
-fn spawn(folder: &TempDir) -> Result<(Child, String), Failure> {
+fn spawn(folder: &TempDir, variables: &[(&str, &str)]) -> Result<(Child, String), Failure> {
     let program =
         std::env::var("QUARTERDECK_BIN").unwrap_or_else(|_| "target/release/quarterdeck".to_owned());
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
@@ -101,6 +106,7 @@ fn spawn(folder: &TempDir) -> Result<(Child, String), Failure> {
         // The limits decide every request as ever, and let this many pass.
         .env("QUARTERDECK_API__RATE_LIMIT__FLOOR_MAX_REQUESTS", LIMIT)
         .env("QUARTERDECK_API__RATE_LIMIT__AUTH_MAX_REQUESTS", LIMIT)
+        .envs(variables.iter().copied())
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()?;
