@@ -20,7 +20,7 @@ use quarterdeck_testkit::{Caller, TestDb, TestServer};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::defaults;
+use crate::out_of_the_box;
 
 const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
@@ -70,7 +70,7 @@ fn answer(how: &str) -> Response {
 async fn server(guard: Guard) -> (TestServer, Room) {
     let (room, endpoint) = Room::endpoint(guard);
     let server = TestServer::with(TestDb::sqlite(), |options| {
-        options.tiers = defaults();
+        out_of_the_box(options);
         options.tiers.anonymous = 10_000;
         options.endpoints.push(endpoint);
     })

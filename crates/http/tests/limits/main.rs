@@ -10,8 +10,8 @@ mod tiers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quarterdeck_http::limits::Tiers;
-use quarterdeck_testkit::{Answer, Caller, TestDb, TestServer};
+use quarterdeck_http::limits::{Overrides, Tiers};
+use quarterdeck_testkit::{Answer, Caller, Options, TestDb, TestServer};
 use tokio::sync::Barrier;
 
 const OPEN: &str = "/api/v1/setup/status";
@@ -21,21 +21,22 @@ const USERS: &str = "/api/v1/users";
 const HEALTH: &str = "/api/v1/health";
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The tiers as the program has them out of the box, with credential checks.
-fn defaults() -> Tiers {
-    Tiers {
+/// Limits as the program has them out of the box.
+fn out_of_the_box(options: &mut Options) {
+    options.tiers = Tiers {
         floor: 10_000,
         anonymous: 20,
         authenticated: 6_000,
         window: MINUTE,
         excluded: vec![HEALTH.to_owned()],
         credential_checks: true,
-    }
+    };
+    options.overrides = Overrides::default();
 }
 
 async fn server_with(change: impl FnOnce(&mut Tiers)) -> TestServer {
     TestServer::with(TestDb::sqlite(), |options| {
-        options.tiers = defaults();
+        out_of_the_box(options);
         change(&mut options.tiers);
     })
     .await

@@ -7,7 +7,7 @@ use quarterdeck_http::limits::Overrides;
 use quarterdeck_testkit::{Caller, TestDb, TestServer};
 use serde_json::json;
 
-use crate::{MINUTE, USERS, defaults, server_with, wait_of};
+use crate::{MINUTE, USERS, out_of_the_box, server_with, wait_of};
 
 async fn create(caller: &mut Caller, name: &str) -> quarterdeck_testkit::Answer {
     let body = json!({"username": name, "password": "a good password", "role": "observer"});
@@ -39,7 +39,11 @@ async fn an_exhausted_operation_names_itself_and_leaves_the_others_alone() {
 async fn a_users_window_is_nobody_elses() {
     let endpoint =
         post("/test", "test.limited", Guard::Read).limit(2, 60).gives::<u8>(200).to(async || Data(1));
-    let server = TestServer::with(TestDb::sqlite(), |options| options.endpoints.push(endpoint)).await;
+    let server = TestServer::with(TestDb::sqlite(), |options| {
+        out_of_the_box(options);
+        options.endpoints.push(endpoint);
+    })
+    .await;
     let mut ceo = server.ceo().await;
     let mut other = server.person("other", HumanRole::Manager).await;
     for _ in 0..2 {
@@ -116,7 +120,7 @@ async fn a_path_no_tier_counts_still_has_its_operations_window() {
     let endpoint =
         post("/test", "test.uncounted", Guard::Public).limit(2, 60).gives::<u8>(200).to(async || Data(1));
     let server = TestServer::with(TestDb::sqlite(), |options| {
-        options.tiers = defaults();
+        out_of_the_box(options);
         options.tiers.anonymous = 1;
         options.tiers.excluded.push("/api/v1/test".to_owned());
         options.endpoints.push(endpoint);

@@ -9,7 +9,7 @@ use quarterdeck_limits::{Limiter, RedisOptions};
 use quarterdeck_testkit::{PASSWORD, RedisServer, TestDb, TestServer};
 use serde_json::json;
 
-use crate::{LOGIN, ME, OPEN, defaults, race};
+use crate::{LOGIN, ME, OPEN, out_of_the_box, race};
 
 /// A server that counts in this Redis, patient so that a busy machine does not look like an outage. The
 /// window is long, as the time of Redis is not held.
@@ -17,7 +17,7 @@ async fn on(redis: &RedisServer) -> TestServer {
     let options = RedisOptions { timeout: Duration::from_secs(20), ..RedisOptions::default() };
     let limiter = Limiter::redis(&redis.url(), options, SystemClock::shared()).await.unwrap();
     TestServer::with(TestDb::sqlite(), |options| {
-        options.tiers = defaults();
+        out_of_the_box(options);
         options.tiers.floor = 1_000_000;
         options.tiers.authenticated = 1_000_000;
         options.tiers.window = Duration::from_secs(3_600);

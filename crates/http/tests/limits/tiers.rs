@@ -6,7 +6,7 @@ use quarterdeck_domain::role::HumanRole;
 use quarterdeck_http::edge::TrustedProxies;
 use quarterdeck_testkit::{TestDb, TestServer};
 
-use crate::{HEALTH, ME, MINUTE, OPEN, defaults, race, server_with, wait_of};
+use crate::{HEALTH, ME, MINUTE, OPEN, out_of_the_box, race, server_with, wait_of};
 
 #[tokio::test]
 async fn twenty_anonymous_requests_pass_and_the_next_one_waits_for_the_window() {
@@ -150,7 +150,7 @@ async fn forwarding_headers_of_strangers_change_nothing() {
 #[tokio::test]
 async fn behind_a_trusted_proxy_every_client_has_a_budget_and_a_broken_header_has_the_proxys() {
     let server = TestServer::with(TestDb::sqlite(), |options| {
-        options.tiers = defaults();
+        out_of_the_box(options);
         options.tiers.anonymous = 2;
         options.edge.trusted_proxies = TrustedProxies::parse(["10.0.0.0/8"]).unwrap();
     })
