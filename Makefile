@@ -31,7 +31,7 @@ web: ## Build the pages the server carries
 	@scripts/web.sh
 
 bench: web ## Measure what requests cost, next to their peers
-	@cargo bench --workspace --benches
+	@scripts/bench.sh
 
 clean: ## Remove everything that was built or installed here
 	@cargo clean
