@@ -105,10 +105,13 @@ pub(crate) const fn advice(category: Category) -> &'static str {
 fn error_page() -> String {
     let mut page = String::from(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Errors · Quarterdeck</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><style>:root{color-scheme:light dark}\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <link rel=\"icon\" href=\"/favicon.svg\" type=\"image/svg+xml\"><style>:root{color-scheme:light dark}\
          body{font:1rem/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}\
          table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.25rem .75rem .25rem 0;\
-         border-bottom:1px solid #8884}code{font-size:.9em}</style></head><body><h1>Errors</h1>\
+         border-bottom:1px solid #8884}code{font-size:.9em}\
+         @media(max-width:40rem){th,td{padding-right:.4rem;font-size:.85em}code,td:last-child{overflow-wrap:anywhere}}\
+         </style></head><body><h1>Errors</h1>\
          <p>Every failure carries a number; programs decide by <code>error_code</code>, then by \
          <code>error_category</code>. Texts are for people and may change.</p>",
     );
@@ -126,7 +129,8 @@ fn error_page() -> String {
                 page,
                 "<tr><td>{}</td><td><code>{}</code></td><td>{}</td><td>{retry}</td><td>{}</td></tr>",
                 code.number(),
-                code.name(),
+                // Narrow screens may break a name between its words.
+                code.name().replace('_', "_<wbr>"),
                 code.status(),
                 code.default_text()
             );
