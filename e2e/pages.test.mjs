@@ -205,14 +205,18 @@ test("the links of the welcome page lead somewhere", async () => {
   });
 });
 
-test("the welcome page fits a narrow screen", async () => {
-  await visit(
-    "/",
-    async (page) => {
-      await heading(page, "Sign in").waitFor();
-      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-      assert.ok(overflow <= 0, `${overflow} pixels too wide`);
-    },
-    { viewport: { width: 320, height: 640 } },
-  );
-});
+for (const path of ["/", "/docs/errors", "/docs/api"]) {
+  test(`${path} fits a narrow screen and is quiet`, async () => {
+    await visit(
+      path,
+      async (page, complaints) => {
+        await page.getByRole("heading").first().waitFor();
+        await page.waitForLoadState("networkidle");
+        const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        assert.ok(overflow <= 0, `${overflow} pixels too wide`);
+        assert.deepEqual(complaints, []);
+      },
+      { viewport: { width: 320, height: 640 } },
+    );
+  });
+}
