@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::{Error, ErrorCode, Result};
@@ -362,20 +363,27 @@ impl Standing {
 
     /// Sets the headers of draft-ietf-httpapi-ratelimit-headers and the older ones beside them.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        use std::io::Write;
         let Self { name, remaining, reset, .. } = *self;
         let (max, window) = (self.quota.max(), self.quota.window().as_secs().max(1));
-        let mut text = Vec::with_capacity(64);
-        let mut set = |header: HeaderName, arguments: std::fmt::Arguments<'_>| {
-            text.clear();
-            // Writing into memory does not fail; names of scopes are plain ASCII.
-            let _ = text.write_fmt(arguments);
-            if let Ok(value) = HeaderValue::from_bytes(&text) {
+        // Room for these and for what the edge adds.
+        headers.reserve(20);
+        let mut set = |header: HeaderName, [first, second]: [(&str, u64); 2]| {
+            let mut text = Vec::with_capacity(48);
+            text.push(b'"');
+            text.extend_from_slice(name.as_bytes());
+            text.push(b'"');
+            for (label, number) in [first, second] {
+                text.extend_from_slice(label.as_bytes());
+                // Formats integers without the machinery of `fmt`.
+                text.extend_from_slice(HeaderValue::from(number).as_bytes());
+            }
+            // Names of scopes are plain ASCII.
+            if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
                 headers.insert(header, value);
             }
         };
-        set(RATE_LIMIT, format_args!("\"{name}\";r={remaining};t={reset}"));
-        set(POLICY, format_args!("\"{name}\";q={max};w={window}"));
+        set(RATE_LIMIT, [(";r=", remaining.into()), (";t=", reset.into())]);
+        set(POLICY, [(";q=", max.into()), (";w=", window)]);
         headers.insert(LIMIT, HeaderValue::from(max));
         headers.insert(REMAINING, HeaderValue::from(remaining));
         headers.insert(RESET, HeaderValue::from(reset));
