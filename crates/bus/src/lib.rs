@@ -1,0 +1,3 @@
+//! News: what has happened, told to everyone who may know.
+
+pub mod message;
