@@ -195,6 +195,11 @@ impl Bus {
         }
     }
 
+    /// Whether it carries news; not any more once it was stopped.
+    pub fn is_running(&self) -> bool {
+        !self.0.stopping.is_cancelled()
+    }
+
     /// Whether news of other copies arrives right now; `None` when there are none.
     pub fn is_linked(&self) -> Option<bool> {
         match &self.0.back_end {

@@ -15,11 +15,13 @@ pub mod config;
 pub mod event_log;
 pub mod login_attempt;
 pub mod outbox;
+pub mod presence;
 pub mod refresh_token;
 pub mod seal;
 pub mod session;
 pub mod setting;
 pub mod user;
+pub mod ws_ticket;
 
 use std::path::PathBuf;
 use std::sync::Arc;

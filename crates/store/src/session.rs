@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde_json::json;
 
 use crate::sql::{all, execute, from_micros, micros, number, one};
-use crate::{Signal, Tx, refresh_token, user};
+use crate::{Signal, Tx, refresh_token, user, ws_ticket};
 
 const COLUMNS: &str = "session_id, user_id, username, role, ip_address, user_agent, created_at, \
                        last_active_at, expires_at, revoked";
@@ -144,6 +144,7 @@ async fn end(tx: &Tx, id: &str, now: DateTime<Utc>) -> Result<bool> {
     if let Some(Ended { user_id, expires_at }) = &ended {
         tx.signal(Signal::SessionRevoked { session_id: id.to_owned(), until: *expires_at });
         tell(tx, EventType::SessionEnded, user_id, id, now);
+        ws_ticket::purge_session(tx, id).await?;
     }
     Ok(ended.is_some())
 }

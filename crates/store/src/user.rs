@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde_json::json;
 
 use crate::sql::{all, execute, from_micros, micros, number, one};
-use crate::{Signal, Tx};
+use crate::{Signal, Tx, ws_ticket};
 
 const COLUMNS: &str = "id, username, password_hash, role, must_change_password, org_roles, \
                        scoped_departments, created_at, updated_at";
@@ -95,9 +95,10 @@ async fn insert_where(tx: &Tx, user: &User, conflict: &str) -> Result<bool> {
     Ok(added == 1)
 }
 
-fn changed(tx: &Tx, id: &str, now: DateTime<Utc>) {
+async fn changed(tx: &Tx, id: &str, now: DateTime<Utc>) -> Result<()> {
     tx.signal(Signal::User { user_id: id.to_owned() });
     tell(tx, EventType::UserUpdated, id, now);
+    ws_ticket::purge_user(tx, id).await
 }
 
 /// Everybody may know that there is a change; what it is, they ask for.
@@ -154,7 +155,7 @@ pub async fn count_role(connection: &impl ConnectionTrait, role: HumanRole) -> R
 /// # Errors
 /// 409/4000 when the only CEO would lose the role or a second would gain it.
 pub async fn set_role(tx: &Tx, id: &str, role: HumanRole, now: DateTime<Utc>) -> Result<bool> {
-    changed(tx, id, now);
+    changed(tx, id, now).await?;
     let changed = execute(
         &**tx,
         "UPDATE users SET role = $2, updated_at = $3 WHERE id = $1",
@@ -189,7 +190,7 @@ pub async fn set_org_roles(
     departments: &[String],
     now: DateTime<Utc>,
 ) -> Result<()> {
-    changed(tx, id, now);
+    changed(tx, id, now).await?;
     execute(
         &**tx,
         "UPDATE users SET org_roles = $2, scoped_departments = $3, updated_at = $4 WHERE id = $1",
@@ -207,7 +208,7 @@ pub async fn set_password(
     must_change_password: bool,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    changed(tx, id, now);
+    changed(tx, id, now).await?;
     execute(
         &**tx,
         "UPDATE users SET password_hash = $2, must_change_password = $3, updated_at = $4 WHERE id = $1",
