@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::bus::MessageBus;
 use super::error::{BusError, Result};
+use super::life::Life;
 use super::model::Message;
 
 /// As whom the bridge is subscribed.
@@ -94,25 +94,10 @@ struct Inner {
     subscriber: String,
     options: BridgeOptions,
     sink: Box<dyn Publish>,
-    phase: watch::Sender<Phase>,
+    /// What runs is a task for each channel.
+    life: Life<TaskTracker>,
     /// Whether each channel lives.
     alive: Mutex<BTreeMap<String, bool>>,
-}
-
-#[derive(Clone)]
-enum Phase {
-    Stopped,
-    Starting(Crew),
-    Running(Crew),
-    Stopping,
-    Unusable,
-}
-
-/// The tasks of one run.
-#[derive(Clone, Default)]
-struct Crew {
-    stopping: CancellationToken,
-    tasks: TaskTracker,
 }
 
 impl Bridge {
@@ -134,7 +119,7 @@ impl Bridge {
             subscriber,
             options,
             sink: Box::new(sink),
-            phase: watch::Sender::new(Phase::Stopped),
+            life: Life::new(),
             alive: Mutex::default(),
         }))
     }
@@ -146,25 +131,16 @@ impl Bridge {
     /// [`BusError::AlreadyStarted`], [`BusError::Unusable`]; [`BusError::NotRunning`] when it was stopped
     /// meanwhile; the last refusal when no channel could be subscribed. Then no subscription is left.
     pub async fn start(&self) -> Result<()> {
-        let crew = Crew::default();
-        let mut refusal = None;
-        self.0.phase.send_if_modified(|phase| {
-            match phase {
-                Phase::Stopped => *phase = Phase::Starting(crew.clone()),
-                Phase::Unusable => refusal = Some(BusError::Unusable),
-                _ => refusal = Some(BusError::AlreadyStarted),
-            }
-            refusal.is_none()
-        });
-        if let Some(refusal) = refusal {
-            return Err(refusal);
+        let (inner, undo) = (Arc::clone(&self.0), Arc::clone(&self.0));
+        let started = self
+            .0
+            .life
+            .start(|stopping| inner.open(stopping), |tasks| async move { undo.close(&tasks).await });
+        let started = started.await;
+        if let Err(error) = &started {
+            tracing::warn!(target: "api", %error, "api.bus_bridge.start_failed");
         }
-        let inner = Arc::clone(&self.0);
-        let given_up = crew.stopping.clone().drop_guard();
-        // In a task of its own, so that somebody who stops waiting cannot leave it half done.
-        let started = tokio::spawn(async move { inner.start(crew).await }).await;
-        given_up.disarm();
-        started.map_err(|error| BusError::server("start the bridge", error))?
+        started
     }
 
     /// Ends every channel's task and removes the subscriptions. Nothing to do for a bridge that is stopped.
@@ -173,14 +149,21 @@ impl Bridge {
     /// [`BusError::Unusable`] when that took longer than [`BridgeSettings::drain_timeout`], now or before: a
     /// task may still run, so this bridge is never started again.
     pub async fn stop(&self) -> Result<()> {
-        let inner = Arc::clone(&self.0);
-        let stopped = tokio::spawn(async move { inner.stop().await }).await;
-        stopped.map_err(|error| BusError::server("stop the bridge", error))?
+        let (inner, limit) = (Arc::clone(&self.0), (self.0.options.settings)().drain_timeout);
+        let stopped = self.0.life.stop(limit, |tasks| async move { inner.close(&tasks).await }).await;
+        match stopped {
+            Ok(true) => tracing::info!(target: "api", "api.bus_bridge.stopped"),
+            Ok(false) => {}
+            Err(_) => {
+                tracing::error!(target: "api", seconds = limit.as_secs_f64(), "api.bus_bridge.stop_overrun")
+            }
+        }
+        stopped.map(drop)
     }
 
     /// How the bridge is now.
     pub fn health(&self) -> BridgeHealth {
-        let running = matches!(&*self.0.phase.borrow(), Phase::Running(_));
+        let running = self.0.life.running().is_ok();
         let dead =
             self.0.alive().iter().filter(|(_, alive)| !**alive).map(|(name, _)| name.clone()).collect();
         BridgeHealth { running, dead }
@@ -194,109 +177,46 @@ impl fmt::Debug for Bridge {
 }
 
 impl Inner {
-    async fn start(self: Arc<Self>, crew: Crew) -> Result<()> {
-        let mut alive = BTreeMap::new();
+    async fn open(self: Arc<Self>, stopping: CancellationToken) -> Result<TaskTracker> {
         let mut failure = BusError::Invalid("the bridge has no channels".to_owned());
+        let mut missing = Vec::new();
         for channel in &self.channels {
             // Named before it is there, so that whatever happens it is undone.
-            alive.insert(channel.clone(), false);
-            match crew.stopping.run_until_cancelled(self.subscribe(channel)).await {
-                None => break,
+            self.alive().insert(channel.clone(), false);
+            match stopping.run_until_cancelled(self.subscribe(channel)).await {
+                None => {
+                    self.unsubscribe().await;
+                    return Err(BusError::NotRunning);
+                }
                 Some(Ok(())) => {
-                    alive.insert(channel.clone(), true);
+                    self.alive().insert(channel.clone(), true);
                 }
                 Some(Err(error)) => {
                     tracing::warn!(target: "api", channel, %error, "api.bus_bridge.subscribe_failed");
+                    missing.push(channel.as_str());
                     failure = error;
                 }
             }
         }
-        let missing =
-            alive.iter().filter(|(_, alive)| !**alive).map(|(name, _)| name.as_str()).collect::<Vec<_>>();
-        let mut outcome = if crew.stopping.is_cancelled() {
-            Err(BusError::NotRunning)
-        } else if missing.len() == alive.len() {
-            Err(failure)
-        } else {
-            Ok(missing.join(", "))
-        };
-        *self.alive() = alive;
-        // Under the lock of the phase, so that a stop either is seen here or sees the tasks.
-        self.phase.send_if_modified(|phase| {
-            if outcome.is_ok() && crew.stopping.is_cancelled() {
-                outcome = Err(BusError::NotRunning);
-            }
-            if outcome.is_err() {
-                return false;
-            }
-            for channel in &self.channels {
-                crew.tasks.spawn(Arc::clone(&self).carry(channel.clone(), crew.stopping.clone()));
-            }
-            *phase = Phase::Running(crew.clone());
-            true
-        });
-        match outcome {
-            Ok(missing) => {
-                if !missing.is_empty() {
-                    tracing::error!(target: "api", missing, "api.bus_bridge.partial");
-                }
-                tracing::info!(target: "api", channels = self.channels.len(), "api.bus_bridge.started");
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!(target: "api", %error, "api.bus_bridge.start_failed");
-                self.unsubscribe().await;
-                self.phase.send_replace(Phase::Stopped);
-                Err(error)
-            }
-        }
-    }
-
-    async fn stop(&self) -> Result<()> {
-        loop {
-            let mut found = None;
-            self.phase.send_if_modified(|phase| {
-                match phase {
-                    Phase::Running(crew) => {
-                        found = Some(Ok(Some(crew.clone())));
-                        *phase = Phase::Stopping;
-                        return true;
-                    }
-                    Phase::Stopped => found = Some(Ok(None)),
-                    Phase::Unusable => found = Some(Err(BusError::Unusable)),
-                    Phase::Starting(crew) => crew.stopping.cancel(),
-                    Phase::Stopping => {}
-                }
-                false
-            });
-            match found {
-                Some(Ok(Some(crew))) => return self.close(&crew).await,
-                Some(outcome) => return outcome.map(drop),
-                None => {
-                    let settled = |phase: &Phase| !matches!(phase, Phase::Starting(_) | Phase::Stopping);
-                    // Cannot fail: the sender is in self.
-                    let _ = self.phase.subscribe().wait_for(settled).await;
-                }
-            }
-        }
-    }
-
-    async fn close(&self, crew: &Crew) -> Result<()> {
-        crew.stopping.cancel();
-        crew.tasks.close();
-        let drain = (self.options.settings)().drain_timeout;
-        let ended = timeout(drain, async {
-            crew.tasks.wait().await;
+        if missing.len() == self.channels.len() {
             self.unsubscribe().await;
-        });
-        if ended.await.is_ok() {
-            self.phase.send_replace(Phase::Stopped);
-            tracing::info!(target: "api", "api.bus_bridge.stopped");
-            return Ok(());
+            return Err(failure);
         }
-        self.phase.send_replace(Phase::Unusable);
-        tracing::error!(target: "api", seconds = drain.as_secs_f64(), "api.bus_bridge.stop_overrun");
-        Err(BusError::Unusable)
+        if !missing.is_empty() {
+            tracing::error!(target: "api", missing = missing.join(", "), "api.bus_bridge.partial");
+        }
+        let tasks = TaskTracker::new();
+        for channel in &self.channels {
+            tasks.spawn(Arc::clone(&self).carry(channel.clone(), stopping.clone()));
+        }
+        tracing::info!(target: "api", channels = self.channels.len(), "api.bus_bridge.started");
+        Ok(tasks)
+    }
+
+    async fn close(&self, tasks: &TaskTracker) {
+        tasks.close();
+        tasks.wait().await;
+        self.unsubscribe().await;
     }
 
     async fn subscribe(&self, channel: &str) -> Result<()> {

@@ -1,17 +1,16 @@
-//! The handle of the bus and its life: stopped, starting, running, stopping, and unusable when stopping
-//! took too long.
+//! The handle of the bus.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::channel::{ChannelInfo, ChannelType, check_name, check_open_name, direct_name, parties};
-use super::config::MessageBusConfig;
+use super::config::{Backend, MessageBusConfig};
 use super::error::{BusError, Result};
+use super::life::Life;
 use super::memory::Memory;
 use super::model::{Message, Name};
 use super::nats::Nats;
@@ -60,21 +59,12 @@ pub struct MessageBus(Arc<Inner>);
 struct Inner {
     config: MessageBusConfig,
     options: BusOptions,
-    phase: watch::Sender<Phase>,
-}
-
-enum Phase {
-    Stopped,
-    Starting(CancellationToken),
-    Running(Arc<Run>),
-    Stopping,
-    Unusable,
+    life: Life<Run>,
 }
 
 /// The time between a start and the next stop. Operations and waiters stay with the run they began in.
 struct Run {
     back: Back,
-    stopping: CancellationToken,
     /// What stopping waits for.
     work: TaskTracker,
 }
@@ -91,12 +81,12 @@ impl MessageBus {
     /// The sentence of [`MessageBusConfig::validate`].
     pub fn new(config: MessageBusConfig, options: BusOptions) -> std::result::Result<Self, String> {
         config.validate()?;
-        Ok(Self(Arc::new(Inner { config, options, phase: watch::Sender::new(Phase::Stopped) })))
+        Ok(Self(Arc::new(Inner { config, options, life: Life::new() })))
     }
 
     /// Whether several copies of the program talk over this bus.
     pub fn is_shared(&self) -> bool {
-        self.0.config.backend == super::Backend::Nats
+        self.0.config.backend == Backend::Nats
     }
 
     /// Makes the bus ready. In memory it begins empty; on NATS it finds what is there. A start whose future
@@ -106,25 +96,16 @@ impl MessageBus {
     /// [`BusError::AlreadyStarted`], [`BusError::Unusable`]; [`BusError::NotRunning`] when it was stopped
     /// meanwhile; [`BusError::Unavailable`] when the server cannot be used, after which it is stopped.
     pub async fn start(&self) -> Result<()> {
-        let stopping = CancellationToken::new();
-        let mut refusal = None;
-        self.0.phase.send_if_modified(|phase| {
-            match phase {
-                Phase::Stopped => *phase = Phase::Starting(stopping.clone()),
-                Phase::Unusable => refusal = Some(BusError::Unusable),
-                _ => refusal = Some(BusError::AlreadyStarted),
-            }
-            refusal.is_none()
-        });
-        if let Some(refusal) = refusal {
-            return Err(refusal);
-        }
         let inner = Arc::clone(&self.0);
-        let given_up = stopping.clone().drop_guard();
-        // In a task of its own, so that somebody who stops waiting cannot leave it half done.
-        let started = tokio::spawn(async move { inner.start(stopping).await }).await;
-        given_up.disarm();
-        started.map_err(|error| BusError::server("start", error))?
+        let started =
+            self.0.life.start(|stopping| async move { inner.open(stopping).await }, |_| async {}).await;
+        match &started {
+            Ok(()) => {
+                tracing::info!(target: "communication", backend = ?self.0.config.backend, "communication.bus.started");
+            }
+            Err(error) => tracing::warn!(target: "communication", %error, "communication.bus.start_failed"),
+        }
+        started
     }
 
     /// Wakes everyone who waits, lets what is under way end, and leaves the server. Nothing to do for a bus
@@ -133,9 +114,18 @@ impl MessageBus {
     /// # Errors
     /// [`BusError::Unusable`] when that took longer than [`BusOptions::drain_timeout`], now or before.
     pub async fn stop(&self) -> Result<()> {
-        let inner = Arc::clone(&self.0);
-        let stopped = tokio::spawn(async move { inner.stop().await }).await;
-        stopped.map_err(|error| BusError::server("stop", error))?
+        let limit = self.0.options.drain_timeout;
+        let stopped = self.0.life.stop(limit, |run| async move { run.close().await }).await;
+        match stopped {
+            Ok(true) => tracing::info!(target: "communication", "communication.bus.stopped"),
+            Ok(false) => {}
+            Err(_) => {
+                tracing::error!(
+                    target: "communication", seconds = limit.as_secs_f64(), "communication.bus.stop_overrun"
+                );
+            }
+        }
+        stopped.map(drop)
     }
 
     /// Publishes on the message's channel. `ttl` asks for the message to be forgotten after that time; only
@@ -145,7 +135,7 @@ impl MessageBus {
     /// [`BusError::UnknownChannel`], [`BusError::TooLarge`], [`BusError::NotAParty`] on a direct line that
     /// the recipient is not at. After [`BusError::Unavailable`] it is open whether it was published.
     pub async fn publish(&self, message: Message, ttl: Option<Duration>) -> Result<()> {
-        let run = self.run()?;
+        let run = self.0.life.running()?;
         let json = encode(&message)?;
         match &run.back {
             Back::Memory(memory) => memory.publish(message),
@@ -201,7 +191,7 @@ impl MessageBus {
     /// As [`subscribe`](Self::subscribe).
     pub async fn subscribe_for(&self, channel: &str, subscriber: &str, idle: Option<Duration>) -> Result<()> {
         check_name("the name of a subscriber", subscriber)?;
-        match &self.run()?.back {
+        match &self.0.life.running()?.back {
             Back::Memory(memory) => memory.subscribe(channel, subscriber),
             Back::Nats(nats) => nats.subscribe(channel, subscriber, idle).await,
         }
@@ -212,7 +202,7 @@ impl MessageBus {
     /// # Errors
     /// [`BusError::UnknownChannel`], [`BusError::NotSubscribed`].
     pub async fn unsubscribe(&self, channel: &str, subscriber: &str) -> Result<()> {
-        match &self.run()?.back {
+        match &self.0.life.running()?.back {
             Back::Memory(memory) => memory.unsubscribe(channel, subscriber),
             Back::Nats(nats) => nats.unsubscribe(channel, subscriber).await,
         }
@@ -232,7 +222,7 @@ impl MessageBus {
         timeout: Option<Duration>,
     ) -> Result<Option<Arc<Message>>> {
         check_name("the name of a subscriber", subscriber)?;
-        match &self.run()?.back {
+        match &self.0.life.running()?.back {
             Back::Memory(memory) => memory.receive(channel, subscriber, timeout).await,
             Back::Nats(nats) => nats.receive(channel, subscriber, timeout).await,
         }
@@ -251,7 +241,7 @@ impl MessageBus {
         } else {
             check_open_name("the name of a channel", name)?;
         }
-        match &self.run()?.back {
+        match &self.0.life.running()?.back {
             Back::Memory(memory) => memory.create(name, kind),
             Back::Nats(nats) => nats.create(name, kind).await,
         }
@@ -262,7 +252,7 @@ impl MessageBus {
     /// # Errors
     /// [`BusError::UnknownChannel`].
     pub async fn channel(&self, name: &str) -> Result<ChannelInfo> {
-        match &self.run()?.back {
+        match &self.0.life.running()?.back {
             Back::Memory(memory) => memory.channel(name),
             Back::Nats(nats) => nats.channel(name).await,
         }
@@ -273,7 +263,7 @@ impl MessageBus {
     /// # Errors
     /// [`BusError::NotRunning`], [`BusError::Unavailable`].
     pub async fn channels(&self) -> Result<Vec<ChannelInfo>> {
-        match &self.run()?.back {
+        match &self.0.life.running()?.back {
             Back::Memory(memory) => Ok(memory.all()),
             Back::Nats(nats) => nats.all().await,
         }
@@ -285,7 +275,7 @@ impl MessageBus {
     /// [`BusError::UnknownChannel`], [`BusError::Unavailable`].
     pub async fn history(&self, channel: &str, limit: i64) -> Result<Vec<Arc<Message>>> {
         let limit = usize::try_from(limit).unwrap_or(0);
-        match &self.run()?.back {
+        match &self.0.life.running()?.back {
             Back::Memory(memory) => memory.history(channel, limit),
             Back::Nats(nats) => nats.history(channel, limit, (self.0.options.history)()).await,
         }
@@ -296,17 +286,9 @@ impl MessageBus {
     /// # Errors
     /// [`BusError::NotRunning`], [`BusError::Unusable`], [`BusError::Unavailable`].
     pub async fn health_check(&self) -> Result<()> {
-        match &self.run()?.back {
+        match &self.0.life.running()?.back {
             Back::Memory(_) => Ok(()),
             Back::Nats(nats) => nats.health_check().await,
-        }
-    }
-
-    fn run(&self) -> Result<Arc<Run>> {
-        match &*self.0.phase.borrow() {
-            Phase::Running(run) => Ok(Arc::clone(run)),
-            Phase::Unusable => Err(BusError::Unusable),
-            _ => Err(BusError::NotRunning),
         }
     }
 }
@@ -318,90 +300,27 @@ impl fmt::Debug for MessageBus {
 }
 
 impl Inner {
-    async fn start(&self, stopping: CancellationToken) -> Result<()> {
-        let opened = tokio::select! {
-            biased;
-            () = stopping.cancelled() => Err(BusError::NotRunning),
-            opened = self.open(&stopping) => opened,
-        };
-        let mut outcome = Ok(());
-        // Under the lock of the phase, so that a stop either is seen here or sees the run.
-        self.phase.send_modify(|phase| match opened {
-            Ok(run) if !stopping.is_cancelled() => *phase = Phase::Running(Arc::new(run)),
-            other => {
-                outcome = Err(other.err().unwrap_or(BusError::NotRunning));
-                *phase = Phase::Stopped;
-            }
-        });
-        match &outcome {
-            Ok(()) => {
-                tracing::info!(target: "communication", backend = ?self.config.backend, "communication.bus.started");
-            }
-            Err(error) => tracing::warn!(target: "communication", %error, "communication.bus.start_failed"),
-        }
-        outcome
-    }
-
-    async fn open(&self, stopping: &CancellationToken) -> Result<Run> {
+    async fn open(&self, stopping: CancellationToken) -> Result<Run> {
         let work = TaskTracker::new();
         let back = match (&self.config.nats, self.config.backend) {
-            (Some(config), super::Backend::Nats) => {
-                let nats = Nats::connect(config, &self.config, stopping.clone(), work.clone()).await?;
-                Back::Nats(Box::new(nats))
+            (Some(nats), Backend::Nats) => {
+                let connecting = Nats::connect(nats, &self.config, stopping.clone(), work.clone());
+                let connected = stopping.run_until_cancelled(connecting).await;
+                Back::Nats(Box::new(connected.ok_or(BusError::NotRunning)??))
             }
-            _ => Back::Memory(Memory::new(&self.config, stopping.clone())),
+            _ => Back::Memory(Memory::new(&self.config, stopping)),
         };
-        Ok(Run { back, stopping: stopping.clone(), work })
+        Ok(Run { back, work })
     }
+}
 
-    async fn stop(&self) -> Result<()> {
-        loop {
-            let mut found = None;
-            self.phase.send_if_modified(|phase| {
-                match phase {
-                    Phase::Running(_) => {
-                        if let Phase::Running(run) = std::mem::replace(phase, Phase::Stopping) {
-                            found = Some(Ok(Some(run)));
-                        }
-                        return true;
-                    }
-                    Phase::Stopped => found = Some(Ok(None)),
-                    Phase::Unusable => found = Some(Err(BusError::Unusable)),
-                    Phase::Starting(stopping) => stopping.cancel(),
-                    Phase::Stopping => {}
-                }
-                false
-            });
-            match found {
-                Some(Ok(Some(run))) => return self.close(&run).await,
-                Some(outcome) => return outcome.map(drop),
-                None => {
-                    let settled = |phase: &Phase| !matches!(phase, Phase::Starting(_) | Phase::Stopping);
-                    // Cannot fail: the sender is in self.
-                    let _ = self.phase.subscribe().wait_for(settled).await;
-                }
-            }
+impl Run {
+    async fn close(&self) {
+        self.work.close();
+        self.work.wait().await;
+        if let Back::Nats(nats) = &self.back {
+            nats.close().await;
         }
-    }
-
-    async fn close(&self, run: &Run) -> Result<()> {
-        run.stopping.cancel();
-        run.work.close();
-        let ended = tokio::time::timeout(self.options.drain_timeout, async {
-            run.work.wait().await;
-            if let Back::Nats(nats) = &run.back {
-                nats.close().await;
-            }
-        });
-        if ended.await.is_ok() {
-            self.phase.send_replace(Phase::Stopped);
-            tracing::info!(target: "communication", "communication.bus.stopped");
-            return Ok(());
-        }
-        self.phase.send_replace(Phase::Unusable);
-        let seconds = self.options.drain_timeout.as_secs_f64();
-        tracing::error!(target: "communication", seconds, "communication.bus.stop_overrun");
-        Err(BusError::Unusable)
     }
 }
 

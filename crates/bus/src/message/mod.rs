@@ -37,6 +37,7 @@ mod bus;
 mod channel;
 mod config;
 mod error;
+mod life;
 mod memory;
 mod model;
 mod nats;

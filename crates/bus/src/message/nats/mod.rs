@@ -4,23 +4,23 @@
 //! so it waits while nobody receives. Channels made at run time stand in a key-value bucket, whose create
 //! decides races.
 
+mod consumers;
 mod history;
 mod link;
 mod mailbox;
+mod names;
+mod setup;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
-use async_nats::jetstream::context::{
-    ConsumerInfoErrorKind, ContextBuilder, GetStreamErrorKind, PublishErrorKind,
-};
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
 use async_nats::jetstream::kv::{self, CreateErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{self, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
-use data_encoding::BASE32_NOPAD;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ use tokio_util::task::TaskTracker;
 
 use self::link::Link;
 use self::mailbox::Mailbox;
+use self::names::{consumer_name, name_of, parse_consumer, token};
+use self::setup::{ensure_bucket, ensure_stream};
 use super::bus::{HistorySettings, MAX_MESSAGE_BYTES};
 use super::channel::{ChannelInfo, ChannelType, check_party, parties};
 use super::config::{MessageBusConfig, NatsConfig};
@@ -35,8 +37,6 @@ use super::error::{BusError, Result};
 use super::memory::not_subscribed;
 use super::model::Message;
 
-/// Longest name of a consumer, the server's rule.
-const MAX_CONSUMER_NAME: usize = 255;
 /// First version of the server that forgets single messages after a time.
 const TTL_SINCE: (i64, i64, i64) = (2, 11, 0);
 
@@ -292,122 +292,6 @@ impl Nats {
         self.link.close().await;
     }
 
-    /// The subscription, made if it is not there.
-    async fn join(
-        &self,
-        name: &str,
-        kind: ChannelType,
-        subscriber: &str,
-        idle: Option<Duration>,
-    ) -> Result<Arc<Mailbox>> {
-        let consumer = match self.consumer(name, subscriber).await? {
-            Some(consumer) => consumer,
-            None => {
-                // A broadcast is for everyone who was known when it was published.
-                let since =
-                    if kind == ChannelType::Broadcast { self.known_since(subscriber).await? } else { None };
-                let from =
-                    since.map_or(DeliverPolicy::New, |start_time| DeliverPolicy::ByStartTime { start_time });
-                self.create_consumer(name, kind, subscriber, from, idle).await?
-            }
-        };
-        Ok(self.keep(name, kind, subscriber, consumer))
-    }
-
-    /// The consumer of a subscription, if it is there, with the bounds of this configuration.
-    async fn consumer(&self, name: &str, subscriber: &str) -> Result<Option<PullConsumer>> {
-        self.link.check()?;
-        let info = match self.stream.consumer_info(consumer_name(name, subscriber)?).await {
-            Ok(info) => info,
-            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(BusError::server("look for a subscription", error)),
-        };
-        let mut config = info.config;
-        config.max_ack_pending = self.queue_size.into();
-        config.ack_wait = self.ack_wait * 6;
-        let config = pull::Config {
-            durable_name: config.durable_name,
-            deliver_policy: config.deliver_policy,
-            filter_subject: config.filter_subject,
-            inactive_threshold: config.inactive_threshold,
-            ..self.consumer_config()
-        };
-        self.stream
-            .create_consumer(config)
-            .await
-            .map(Some)
-            .map_err(|error| BusError::server("subscribe", error))
-    }
-
-    async fn create_consumer(
-        &self,
-        name: &str,
-        kind: ChannelType,
-        subscriber: &str,
-        deliver_policy: DeliverPolicy,
-        idle: Option<Duration>,
-    ) -> Result<PullConsumer> {
-        let config = pull::Config {
-            durable_name: Some(consumer_name(name, subscriber)?),
-            deliver_policy,
-            filter_subject: self.subject(name, kind),
-            inactive_threshold: idle.unwrap_or_default(),
-            ..self.consumer_config()
-        };
-        match self.stream.create_consumer(config).await {
-            Ok(consumer) => Ok(consumer),
-            // Another copy was quicker, with another start.
-            Err(error) => match self.consumer(name, subscriber).await? {
-                Some(consumer) => Ok(consumer),
-                None => Err(BusError::server("subscribe", error)),
-            },
-        }
-    }
-
-    fn consumer_config(&self) -> pull::Config {
-        pull::Config {
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: self.ack_wait * 6,
-            max_deliver: 1,
-            max_ack_pending: self.queue_size.into(),
-            ..pull::Config::default()
-        }
-    }
-
-    /// When an agent got its first subscription of those it has.
-    async fn known_since(&self, subscriber: &str) -> Result<Option<async_nats::datetime::DateTime>> {
-        let (mut consumers, mut since) = (self.stream.consumers(), None);
-        let ending = format!("__{}", token(subscriber));
-        let failed = |error| BusError::server("list subscriptions", error);
-        while let Some(consumer) = consumers.try_next().await.map_err(failed)? {
-            if consumer.name.ends_with(&ending) {
-                since = Some(since.map_or(consumer.created, |since| consumer.created.min(since)));
-            }
-        }
-        Ok(since)
-    }
-
-    fn keep(&self, name: &str, kind: ChannelType, subscriber: &str, consumer: PullConsumer) -> Arc<Mailbox> {
-        let mut mailboxes = self.mailboxes();
-        let mailbox = mailboxes.entry(key(name, subscriber)).or_insert_with(|| {
-            Arc::new(Mailbox {
-                channel: name.to_owned(),
-                subscriber: subscriber.to_owned(),
-                addressed: kind == ChannelType::Direct,
-                jetstream: self.jetstream.clone(),
-                consumer,
-                link: Arc::clone(&self.link),
-                patience: self.patience,
-                queue_size: self.queue_size.into(),
-                work: self.work.clone(),
-                closed: self.stopping.child_token(),
-                fetch: tokio::sync::Mutex::default(),
-                reported: Mutex::default(),
-            })
-        });
-        Arc::clone(mailbox)
-    }
-
     fn subject(&self, channel: &str, kind: ChannelType) -> String {
         let family = if kind == ChannelType::Direct { "direct" } else { "channel" };
         format!("{}.{family}.{}", self.subjects, token(channel))
@@ -426,53 +310,6 @@ impl Nats {
     }
 }
 
-/// Makes a stream, or brings one that is there up to date and leaves alone what an operator may have
-/// changed, such as the number of replicas.
-async fn ensure_stream(
-    jetstream: &Context,
-    new: stream::Config,
-    update: impl Fn(&mut stream::Config),
-) -> Result<()> {
-    let failed = |error: &dyn std::fmt::Display| BusError::server("set up a stream", error);
-    let found = match jetstream.get_stream(&new.name).await {
-        Ok(stream) => stream.cached_info().config.clone(),
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                let mut config = stream::Config { num_replicas: 1, ..new };
-                update(&mut config);
-                return jetstream.create_stream(config).await.map(drop).map_err(|error| failed(&error));
-            }
-            _ => return Err(failed(&error)),
-        },
-    };
-    let mut config = found.clone();
-    update(&mut config);
-    if config != found {
-        jetstream.update_stream(config).await.map_err(|error| failed(&error))?;
-    }
-    Ok(())
-}
-
-/// Makes a key-value bucket, or finds it. The client's own way to make one asks about the account first,
-/// and does not understand what servers before 2.10 answer.
-async fn ensure_bucket(jetstream: &Context, name: String) -> Result<kv::Store> {
-    let bucket = stream::Config {
-        name: format!("KV_{name}"),
-        subjects: vec![format!("$KV.{name}.>")],
-        max_messages_per_subject: 1,
-        discard: stream::DiscardPolicy::New,
-        allow_rollup: true,
-        deny_delete: true,
-        allow_direct: true,
-        ..stream::Config::default()
-    };
-    ensure_stream(jetstream, bucket, |_| {}).await?;
-    jetstream
-        .get_key_value(name)
-        .await
-        .map_err(|error| BusError::server("find the bucket of channels", error))
-}
-
 fn is(error: &async_nats::jetstream::stream::ConsumerError, code: ErrorCode) -> bool {
     use async_nats::jetstream::stream::ConsumerErrorKind::JetStream;
     matches!(error.kind(), JetStream(cause) if cause.error_code() == code)
@@ -480,28 +317,6 @@ fn is(error: &async_nats::jetstream::stream::ConsumerError, code: ErrorCode) -> 
 
 fn key(channel: &str, subscriber: &str) -> (String, String) {
     (channel.to_owned(), subscriber.to_owned())
-}
-
-/// A name as subjects, keys and consumers can hold it.
-fn token(name: &str) -> String {
-    BASE32_NOPAD.encode(name.as_bytes()).to_lowercase()
-}
-
-fn name_of(token: &str) -> Option<String> {
-    String::from_utf8(BASE32_NOPAD.decode(token.to_uppercase().as_bytes()).ok()?).ok()
-}
-
-fn consumer_name(channel: &str, subscriber: &str) -> Result<String> {
-    let name = format!("{}__{}", token(channel), token(subscriber));
-    if name.len() > MAX_CONSUMER_NAME {
-        return Err(BusError::Invalid("channel and subscriber are together too long for NATS".to_owned()));
-    }
-    Ok(name)
-}
-
-fn parse_consumer(name: &str) -> Option<(String, String)> {
-    let (channel, subscriber) = name.split_once("__")?;
-    Some((name_of(channel)?, name_of(subscriber)?))
 }
 
 fn info(name: &str, kind: ChannelType, subscriptions: &BTreeSet<(String, String)>) -> ChannelInfo {
@@ -514,23 +329,4 @@ fn info(name: &str, kind: ChannelType, subscriptions: &BTreeSet<(String, String)
         ChannelType::Broadcast => subscriptions.iter().map(|(_, subscriber)| subscriber.clone()).collect(),
     };
     ChannelInfo { name: name.to_owned(), r#type: kind, subscribers: subscribers.into_iter().collect() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_base32_in_lower_case_without_padding() {
-        assert_eq!(token("#all-hands"), "enqwy3bnnbqw4zdt");
-        assert_eq!(name_of("enqwy3bnnbqw4zdt").as_deref(), Some("#all-hands"));
-    }
-
-    #[test]
-    fn any_two_names_make_a_consumer_that_tells_them_apart() {
-        let name = consumer_name("#ä _.*>", "a__b").unwrap();
-        assert_eq!(parse_consumer(&name), Some(("#ä _.*>".to_owned(), "a__b".to_owned())));
-        assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{name}");
-        assert!(consumer_name(&"c".repeat(128), &"s".repeat(128)).is_err());
-    }
 }
