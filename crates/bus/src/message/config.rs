@@ -153,7 +153,11 @@ fn field(name: &str) -> String {
 }
 
 impl NatsConfig {
-    fn validate(&self) -> Result<(), String> {
+    /// Checks every bound and rule.
+    ///
+    /// # Errors
+    /// A sentence with the dotted field and the broken rule.
+    pub fn validate(&self) -> Result<(), String> {
         self.address()?;
         if let Some(path) = &self.credentials_path {
             not_blank(&field("credentials_path"), &path.to_string_lossy())?;

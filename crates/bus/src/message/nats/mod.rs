@@ -11,6 +11,8 @@ mod mailbox;
 mod names;
 mod setup;
 
+pub(crate) use link::connect;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
