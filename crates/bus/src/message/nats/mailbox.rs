@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{PullConsumer, pull};
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::{Context, Message as Letter};
 use async_nats::{StatusCode, Subject};
 use futures_util::StreamExt;
@@ -126,7 +127,8 @@ impl Mailbox {
             answer = answer => match answer {
                 Ok(Ok(fetched)) => fetched,
                 Ok(Err(error)) => Fetched::Failed(error),
-                Err(_) => Fetched::Failed(BusError::server("receive", "no answer in time")),
+                // A server before 2.10 says nothing to who asks a consumer that is gone.
+                Err(_) => self.explain("no answer in time").await,
             },
             () = self.closed.cancelled() => Fetched::Gone,
             () = loss => Fetched::Failed(lost()),
@@ -149,8 +151,10 @@ impl Mailbox {
         match message.status {
             None | Some(StatusCode::OK) => {}
             Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => return Ok(Fetched::Nothing),
-            // Also what a consumer says that was removed meanwhile, or is about to be found again.
-            Some(status) => return self.explain(status, message.description.as_deref()).await,
+            Some(status) => {
+                let why = message.description.as_deref().unwrap_or_default();
+                return Ok(self.explain(&format!("{status} {why}")).await);
+            }
         }
         let letter = Letter { message, context: self.jetstream.clone() };
         letter.ack().await.map_err(|error| failed(&error))?;
@@ -168,12 +172,11 @@ impl Mailbox {
         })
     }
 
-    /// The server refused the question: because the subscription is gone, or for now.
-    async fn explain(&self, status: StatusCode, why: Option<&str>) -> Result<Fetched> {
-        use async_nats::jetstream::context::ConsumerInfoErrorKind::NotFound;
-        match self.consumer.get_info().await {
-            Err(error) if error.kind() == NotFound => Ok(Fetched::Gone),
-            _ => Err(BusError::server("receive", format_args!("{status} {}", why.unwrap_or_default()))),
+    /// The server does not answer the question: because the subscription is gone, or for another reason.
+    async fn explain(&self, why: &str) -> Fetched {
+        match timeout(self.patience, self.consumer.get_info()).await {
+            Ok(Err(error)) if error.kind() == ConsumerInfoErrorKind::NotFound => Fetched::Gone,
+            _ => Fetched::Failed(BusError::server("receive", why)),
         }
     }
 

@@ -212,24 +212,22 @@ impl Nats {
         if kind == ChannelType::Direct {
             check_party(name, subscriber)?;
         }
-        if self.mailbox(name, subscriber).is_none() {
-            self.join(name, kind, subscriber, idle).await?;
-        }
-        Ok(())
+        // Asked even when there is a mailbox: the server may have forgotten what it is for.
+        self.join(name, kind, subscriber, idle).await.map(drop)
     }
 
     pub(super) async fn unsubscribe(&self, name: &str, subscriber: &str) -> Result<()> {
         let kind = self.kind(name).await?;
         self.link.check()?;
-        if let Some(mailbox) = self.mailboxes().remove(&key(name, subscriber)) {
-            mailbox.close();
-        }
         match self.stream.delete_consumer(&consumer_name(name, subscriber)?).await {
             Ok(_) => {}
             Err(error) if is(&error, ErrorCode::CONSUMER_NOT_FOUND) => {
                 return Err(not_subscribed(name, subscriber));
             }
             Err(error) => return Err(BusError::server("unsubscribe", error)),
+        }
+        if let Some(mailbox) = self.mailboxes().remove(&key(name, subscriber)) {
+            mailbox.close();
         }
         // Who is known by something else goes on getting broadcasts, from now on.
         if kind == ChannelType::Broadcast && self.known_since(subscriber).await?.is_some() {
@@ -249,7 +247,7 @@ impl Nats {
             Some(mailbox) => mailbox,
             None if kind == ChannelType::Broadcast => self.join(name, kind, subscriber, None).await?,
             None => {
-                let consumer = self.consumer(name, subscriber).await?;
+                let consumer = self.find(name, subscriber).await?;
                 self.keep(name, kind, subscriber, consumer.ok_or_else(|| not_subscribed(name, subscriber))?)
             }
         };
