@@ -22,6 +22,8 @@ use crate::message::model::Message;
 
 /// Longest time the server keeps one question.
 const LONGEST_FETCH: Duration = Duration::from_secs(60);
+/// How often the server says that it still has a question; told only about longer ones.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Shortest time between two reports of one slow subscriber.
 const REPORTS: Duration = Duration::from_secs(60);
 
@@ -114,22 +116,16 @@ impl Mailbox {
         }
     }
 
-    /// Asks for one message and acknowledges it. Ends within `wait` and the time an answer may take, and at
-    /// once when the subscription or the connection goes.
+    /// Asks for one message and acknowledges it. Ends within `wait` and the time an answer may take, earlier
+    /// when the server falls silent, and at once when the subscription or the connection goes.
     async fn fetch(self: Arc<Self>, wait: Duration) -> Fetched {
         if let Err(error) = self.link.check() {
             return Fetched::Failed(error);
         }
         let loss = self.link.loss();
-        let answer = timeout(wait.saturating_add(self.patience), self.ask(wait));
         tokio::select! {
             biased;
-            answer = answer => match answer {
-                Ok(Ok(fetched)) => fetched,
-                Ok(Err(error)) => Fetched::Failed(error),
-                // A server before 2.10 says nothing to who asks a consumer that is gone.
-                Err(_) => self.explain("no answer in time").await,
-            },
+            fetched = self.ask(wait) => fetched.unwrap_or_else(Fetched::Failed),
             () = self.closed.cancelled() => Fetched::Gone,
             () = loss => Fetched::Failed(lost()),
         }
@@ -140,22 +136,36 @@ impl Mailbox {
         let client = &self.link.client;
         let inbox = Subject::from(client.new_inbox());
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        let long = wait >= HEARTBEAT * 2;
         let question = pull::BatchConfig {
             batch: 1,
             expires: Some(wait).filter(|wait| !wait.is_zero()),
             no_wait: wait.is_zero(),
+            idle_heartbeat: if long { HEARTBEAT } else { Duration::ZERO },
             ..pull::BatchConfig::default()
         };
+        let silence = if long { HEARTBEAT } else { wait }.saturating_add(self.patience);
         self.consumer.request_batch(question, inbox).await.map_err(|error| failed(&error))?;
-        let Some(message) = answers.next().await else { return Err(lost()) };
-        match message.status {
-            None | Some(StatusCode::OK) => {}
-            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => return Ok(Fetched::Nothing),
-            Some(status) => {
-                let why = message.description.as_deref().unwrap_or_default();
-                return Ok(self.explain(&format!("{status} {why}")).await);
+        let message = loop {
+            let answer = match timeout(silence, answers.next()).await {
+                Ok(answer) => answer.ok_or_else(lost)?,
+                // A server before 2.10 says nothing to who asks a consumer that is gone.
+                Err(_) => return Ok(self.explain("no answer in time").await),
+            };
+            match answer.status {
+                None | Some(StatusCode::OK) => break answer,
+                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => return Ok(Fetched::Nothing),
+                Some(status) => {
+                    let why = answer.description.as_deref().unwrap_or_default();
+                    // Said while the consumer can still be found.
+                    if why == "Consumer Deleted" {
+                        return Ok(Fetched::Gone);
+                    }
+                    return Ok(self.explain(&format!("{status} {why}")).await);
+                }
             }
-        }
+        };
         let letter = Letter { message, context: self.jetstream.clone() };
         letter.ack().await.map_err(|error| failed(&error))?;
         self.report(letter.info().map_or(0, |info| info.pending));

@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
+use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind, RequestErrorKind};
 use async_nats::jetstream::kv::{self, CreateErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{self, Stream};
+use async_nats::jetstream::stream::{self, InfoError, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -287,6 +287,10 @@ impl Nats {
     }
 
     pub(super) async fn close(&self) {
+        // An answer, whatever it says, means that the server has seen what came before, such as
+        // acknowledgements. The client's own way to drain does not wait for one.
+        let unanswered = |error: InfoError| error.kind() == RequestErrorKind::TimedOut;
+        while self.link.check().is_ok() && self.stream.get_info().await.is_err_and(unanswered) {}
         self.link.close().await;
     }
 
