@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::stream::{self, Stream};
 use async_nats::jetstream::{self, Context};
+use async_nats::{Client, HeaderMap};
 use data_encoding::BASE32_NOPAD;
 use futures_util::StreamExt;
 use quarterdeck_domain::channel::Channel;
@@ -30,6 +30,7 @@ const ACK_WAIT: Duration = Duration::from_secs(5);
 
 /// The way to the broker.
 pub(crate) struct Link {
+    client: Client,
     context: Context,
     config: stream::Config,
     subjects: String,
@@ -47,7 +48,7 @@ impl Link {
         tasks: &TaskTracker,
     ) -> Result<Arc<Self>> {
         let client = crate::message::connect(config, stopping.clone()).await.map_err(unusable)?;
-        let context = jetstream::new(client);
+        let context = jetstream::new(client.clone());
         let subjects = format!("{}.ws.", config.stream_name_prefix.to_lowercase());
         let history = hub.history;
         let stream_config = stream::Config {
@@ -59,6 +60,7 @@ impl Link {
             ..stream::Config::default()
         };
         let link = Arc::new(Self {
+            client,
             context,
             config: stream_config,
             subjects,
@@ -94,6 +96,11 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// How often the connection was made.
+    fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
     }
 
     async fn stream(&self) -> std::result::Result<Stream, async_nats::Error> {
@@ -188,11 +195,21 @@ impl Reading {
     }
 
     async fn read(mut self, link: &Link, hub: &Hub) -> async_nats::Error {
+        let connects = link.connects();
+        let mut look = tokio::time::interval(PAUSE);
         loop {
-            match self.next(link, hub).await {
-                Ok(true) => {}
-                Ok(false) => return "the consumer ended".into(),
-                Err(error) => return error,
+            tokio::select! {
+                // A server that comes back may not know the consumer any more, and says so late.
+                _ = look.tick() => {
+                    if link.connects() != connects {
+                        return "the connection was made anew".into();
+                    }
+                }
+                next = self.next(link, hub) => match next {
+                    Ok(true) => {}
+                    Ok(false) => return "the consumer ended".into(),
+                    Err(error) => return error,
+                },
             }
         }
     }
@@ -202,7 +219,7 @@ impl Reading {
         let Some(message) = self.messages.next().await else { return Ok(false) };
         let message = message?;
         let info = message.info()?;
-        let (seq, at) = (info.stream_sequence, info.published.unix_timestamp_nanos() / 1000);
+        let seq = info.stream_sequence;
         let before = link.read.load(Ordering::Acquire);
         self.pending = info.pending;
         if seq <= before {
@@ -214,12 +231,12 @@ impl Reading {
         }
         if let Some(channel) = message.subject.strip_prefix(&*link.subjects).and_then(channel) {
             let position = Position { epoch: Arc::clone(&self.epoch), seq };
-            let at = i64::try_from(at).unwrap_or_default();
             if !self.complete {
                 // What came before the first event a subject still holds may have been dropped.
                 hub.topic(&channel).settle(seq - 1);
             }
-            hub.append_from_stream(&channel, position, message.payload.clone(), at);
+            // Kept from now on: the stream itself drops what is too old, by its own clock.
+            hub.append_from_stream(&channel, position, message.payload.clone(), hub.now());
         }
         link.read.store(seq, Ordering::Release);
         Ok(true)

@@ -23,9 +23,9 @@ async fn task(server: &TestServer, id: &str) {
     publish(server, EventType::TaskCreated, json!({"task_id": id})).await;
 }
 
-/// A message on any channel.
+/// A message on any channel; its sender is the first letter of what it says.
 async fn message(server: &TestServer, channel: &str, content: &str) {
-    let payload = json!({"message_id": "m", "sender": "s", "to": "t", "content": content});
+    let payload = json!({"message_id": "m", "sender": content.get(..1), "to": "t", "content": content});
     let channel = Channel::parse(channel).expect("a channel");
     let event = Event::on(channel, EventType::MessageSent, server.now(), payload).expect("a sound event");
     server.app.bus.publish(event).await.expect("it is told");
