@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use quarterdeck_auth::config::PathPattern;
 use quarterdeck_auth::{Auth, HashCost, resolve_secret};
+use quarterdeck_bus::message::{self, Bridge, BridgeOptions, BridgeSettings, HistorySettings, MessageBus};
 use quarterdeck_bus::{Bus, History, Options as BusOptions};
+use quarterdeck_domain::channel::{Channel, Shared};
 use quarterdeck_domain::clock::{SharedClock, SystemClock};
 use quarterdeck_domain::event::{Event, EventType};
-use quarterdeck_domain::setting::{Registry, SettingSource, api};
+use quarterdeck_domain::setting::{Registry, SettingSource, api, communication};
 use quarterdeck_http::app::{App, Parts, VERSION};
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_http::edge::{CorsPolicy, Edge, EdgeConfig, EdgeService, TrustedProxies, wrap};
@@ -22,16 +24,19 @@ use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::config::{Config, Loaded, create_data_dir};
 use crate::lifecycle::Lifecycle;
 use crate::logging::{self, Logging, LoggingConfig};
 use crate::{Failure, Output, follow, local, log_settings};
 
+/// Messages of agents that may wait to be told to people.
+const BRIDGED: usize = 1024;
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -162,6 +167,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     }
     let edge = Arc::new(Edge::new(edge_config(&config.api, &settings)?)?);
     let bus = start_bus(life, config, &settings, &store, &clock).await?;
+    let (messages, bridge) = start_messages(life, config, &settings, &bus, &clock).await?;
     let sockets =
         Sockets::new(socket_options(&config.api, &settings), edge.metrics().recorder(), Arc::clone(&clock));
     let rights = Rights::of(&store);
@@ -175,7 +181,16 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     upkeep.start(life);
     Ok(App::new(Parts {
         auth,
-        health: Health::new(store.clone(), Arc::clone(&clock)),
+        health: Health::new(store.clone(), Arc::clone(&clock)).with_messages({
+            let bus = bus.clone();
+            move || {
+                let (bus, messages, bridge) = (bus.clone(), messages.clone(), bridge.clone());
+                Box::pin(async move {
+                    let flows = bus.is_linked() != Some(false) && bridge.health().dead.is_empty();
+                    flows && messages.health_check().await.is_ok()
+                })
+            }
+        }),
         store,
         settings,
         limits,
@@ -207,6 +222,75 @@ async fn start_bus(
     let closing = bus.clone();
     life.started("bus", Duration::from_secs(10), async move { closing.stop().await });
     Ok(bus)
+}
+
+/// Messages between agents, and the bridge that brings those on shared channels to people who watch.
+async fn start_messages(
+    life: &mut Lifecycle,
+    config: &Config,
+    settings: &Settings,
+    bus: &Bus,
+    clock: &SharedClock,
+) -> Result<(MessageBus, Bridge), Failure> {
+    let shared = || Shared::ALL.iter().map(|channel| channel.as_str());
+    let live = settings.clone();
+    let history = move || HistorySettings {
+        batch_size: usize::try_from(live.get(&communication::NATS_HISTORY_BATCH_SIZE)).unwrap_or(100),
+        fetch_timeout: Duration::from_secs_f64(live.get(&communication::NATS_HISTORY_FETCH_TIMEOUT_SECONDS)),
+    };
+    let options = message::BusOptions { history: Arc::new(history), ..message::BusOptions::default() };
+    let messages = MessageBus::new(config.communication.message_bus.clone().with_channels(shared()), options)
+        .map_err(Failure::runtime)?;
+    let live = settings.clone();
+    let bridge_settings = move || BridgeSettings {
+        poll_timeout: Duration::from_secs_f64(live.get(&communication::BUS_BRIDGE_POLL_TIMEOUT_SECONDS)),
+        max_consecutive_errors: u32::try_from(live.get(&communication::BUS_BRIDGE_MAX_CONSECUTIVE_ERRORS))
+            .unwrap_or(30),
+        drain_timeout: Duration::from_secs_f64(live.get(&communication::BUS_BRIDGE_DRAIN_TIMEOUT_SECONDS)),
+    };
+    let options = BridgeOptions { settings: Arc::new(bridge_settings), ..BridgeOptions::default() };
+    let bridge = Bridge::new(messages.clone(), shared(), options, bridged(bus.clone(), Arc::clone(clock)));
+    messages.start().await.map_err(|e| unusable(&e))?;
+    let closing = messages.clone();
+    life.started("messages", Duration::from_secs(12), async move {
+        // What goes wrong is logged there.
+        let _ = closing.stop().await;
+    });
+    bridge.start().await.map_err(|e| unusable(&e))?;
+    let closing = bridge.clone();
+    life.started("bridge", Duration::from_secs(12), async move {
+        let _ = closing.stop().await;
+    });
+    Ok((messages, bridge))
+}
+
+fn unusable(error: &message::BusError) -> Failure {
+    Failure::runtime(format!("messages between agents cannot travel ({error})"))
+        .hint("check communication.message_bus, and that the NATS server runs with JetStream")
+}
+
+/// Publishes what agents say, one after the other.
+fn bridged(bus: Bus, clock: SharedClock) -> impl Fn(&str, Map<String, Value>) + Send + Sync + 'static {
+    let (sender, mut waiting) = tokio::sync::mpsc::channel::<Event>(BRIDGED);
+    tokio::spawn(async move {
+        while let Some(event) = waiting.recv().await {
+            if let Err(error) = bus.publish(event).await {
+                tracing::error!(target: "api", error = %error, cause = error.cause(), "api.ws.send_failed");
+            }
+        }
+    });
+    move |channel, payload| {
+        let Some(place) = Channel::parse(channel) else { return };
+        let id = payload.get("message_id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+        let event = Event::of_message(id.unwrap_or_else(Uuid::now_v7), place, clock.now(), payload.into());
+        // Best effort, as the senders know: people read the whole from the history.
+        let told = event.map_err(|error| error.cause().unwrap_or_default().to_owned()).and_then(|event| {
+            sender.try_send(event).map_err(|_| "too many messages wait to be told".to_owned())
+        });
+        if let Err(why) = told {
+            tracing::error!(target: "api", channel, why, "api.ws.send_failed");
+        }
+    }
 }
 
 fn socket_options(api: &ApiConfig, settings: &Settings) -> SocketOptions {
