@@ -6,37 +6,31 @@ use std::time::Duration;
 
 use quarterdeck_auth::config::PathPattern;
 use quarterdeck_auth::{Auth, HashCost, resolve_secret};
-use quarterdeck_bus::message::{self, Bridge, BridgeOptions, BridgeSettings, HistorySettings, MessageBus};
-use quarterdeck_bus::{Bus, History, Options as BusOptions};
-use quarterdeck_domain::channel::{Channel, Shared};
 use quarterdeck_domain::clock::{SharedClock, SystemClock};
-use quarterdeck_domain::event::{Event, EventType};
-use quarterdeck_domain::setting::{Registry, SettingSource, api, communication};
+use quarterdeck_domain::event::EventType;
+use quarterdeck_domain::setting::{Registry, SettingSource, api};
 use quarterdeck_http::app::{App, Parts, VERSION};
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_http::edge::{CorsPolicy, Edge, EdgeConfig, EdgeService, TrustedProxies, wrap};
 use quarterdeck_http::limits::{Limits, Tiers};
-use quarterdeck_http::rights::{Patience, Rights};
+use quarterdeck_http::rights::Rights;
 use quarterdeck_http::server::{ServerOptions, Stopped, Tls, serve};
 use quarterdeck_http::v1::health::Health;
-use quarterdeck_http::ws::{SocketOptions, Sockets};
+use quarterdeck_http::ws::Sockets;
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::config::{Config, Loaded, create_data_dir};
 use crate::lifecycle::Lifecycle;
 use crate::logging::{self, Logging, LoggingConfig};
-use crate::{Failure, Output, follow, local, log_settings};
+use crate::{Failure, Output, follow, local, log_settings, news};
 
-/// Messages of agents that may wait to be told to people.
-const BRIDGED: usize = 1024;
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -95,11 +89,16 @@ async fn start_and_wait(
         output.note(&format!("No account exists yet: open the address below, or run `{command}`."));
     }
     output.print(&format!("Quarterdeck {VERSION} is ready at {url}\n"));
-    announce(&app, EventType::SystemStartup, json!({"message": "Server started", "version": VERSION})).await;
+    news::announce(&app, EventType::SystemStartup, json!({"message": "Server started", "version": VERSION}))
+        .await;
     let reporting = tokio::spawn(Arc::clone(&app.sockets).report(app.store.clone(), stopping.clone()));
     signals.wait(tls.as_ref()).await;
-    announce(&app, EventType::SystemShutdown, json!({"message": "Server stopping", "reason": "signal"}))
-        .await;
+    news::announce(
+        &app,
+        EventType::SystemShutdown,
+        json!({"message": "Server stopping", "reason": "signal"}),
+    )
+    .await;
     app.edge.drain();
     stopping.cancel();
     // Sockets say goodbye while the listener lets requests finish.
@@ -111,17 +110,6 @@ async fn start_and_wait(
         tracing::warn!(target: "api", "api.app.shutdown.connections_cut");
     }
     Ok(())
-}
-
-/// Tells everyone who listens; the server goes on without.
-async fn announce(app: &App, event_type: EventType, payload: Value) {
-    let told = match Event::new(event_type, app.clock.now(), payload) {
-        Ok(event) => app.bus.publish(event).await,
-        Err(refused) => Err(refused),
-    };
-    if let Err(error) = told {
-        tracing::warn!(target: "api", error = %error, cause = error.cause(), "api.ws.send_failed");
-    }
 }
 
 fn spawn_server(
@@ -166,10 +154,13 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         tracing::warn!(target: "auth", error = %error, "auth.first_owner.failed");
     }
     let edge = Arc::new(Edge::new(edge_config(&config.api, &settings)?)?);
-    let bus = start_bus(life, config, &settings, &store, &clock).await?;
-    let (messages, bridge) = start_messages(life, config, &settings, &bus, &clock).await?;
-    let sockets =
-        Sockets::new(socket_options(&config.api, &settings), edge.metrics().recorder(), Arc::clone(&clock));
+    let bus = news::bus(life, config, &settings, &store, &clock).await?;
+    let (messages, bridge) = news::messages(life, config, &settings, &bus, &clock).await?;
+    let sockets = Sockets::new(
+        news::socket_options(&config.api, &settings),
+        edge.metrics().recorder(),
+        Arc::clone(&clock),
+    );
     let rights = Rights::of(&store);
     let upkeep = Upkeep {
         auth: Arc::clone(&auth),
@@ -202,121 +193,6 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         api_prefix: config.api.api_prefix.clone(),
         started,
     }))
-}
-
-/// News: through NATS where it is named, else through what the database offers.
-async fn start_bus(
-    life: &mut Lifecycle,
-    config: &Config,
-    settings: &Settings,
-    store: &Store,
-    clock: &SharedClock,
-) -> Result<Bus, Failure> {
-    let history = History {
-        size: usize::try_from(settings.get(&api::WS_HISTORY_SIZE)).unwrap_or_default(),
-        ttl: seconds(settings.get(&api::WS_HISTORY_TTL_SECONDS)),
-        max_bytes: usize::try_from(settings.get(&api::WS_HISTORY_MAX_BYTES)).unwrap_or(usize::MAX),
-    };
-    let nats = config.communication.message_bus.nats.clone();
-    let bus = Bus::start(store.clone(), Arc::clone(clock), BusOptions { history, nats }).await?;
-    let closing = bus.clone();
-    life.started("bus", Duration::from_secs(10), async move { closing.stop().await });
-    Ok(bus)
-}
-
-/// Messages between agents, and the bridge that brings those on shared channels to people who watch.
-async fn start_messages(
-    life: &mut Lifecycle,
-    config: &Config,
-    settings: &Settings,
-    bus: &Bus,
-    clock: &SharedClock,
-) -> Result<(MessageBus, Bridge), Failure> {
-    let shared = || Shared::ALL.iter().map(|channel| channel.as_str());
-    let live = settings.clone();
-    let history = move || HistorySettings {
-        batch_size: usize::try_from(live.get(&communication::NATS_HISTORY_BATCH_SIZE)).unwrap_or(100),
-        fetch_timeout: Duration::from_secs_f64(live.get(&communication::NATS_HISTORY_FETCH_TIMEOUT_SECONDS)),
-    };
-    let options = message::BusOptions { history: Arc::new(history), ..message::BusOptions::default() };
-    let messages = MessageBus::new(config.communication.message_bus.clone().with_channels(shared()), options)
-        .map_err(Failure::runtime)?;
-    let live = settings.clone();
-    let bridge_settings = move || BridgeSettings {
-        poll_timeout: Duration::from_secs_f64(live.get(&communication::BUS_BRIDGE_POLL_TIMEOUT_SECONDS)),
-        max_consecutive_errors: u32::try_from(live.get(&communication::BUS_BRIDGE_MAX_CONSECUTIVE_ERRORS))
-            .unwrap_or(30),
-        drain_timeout: Duration::from_secs_f64(live.get(&communication::BUS_BRIDGE_DRAIN_TIMEOUT_SECONDS)),
-    };
-    let options = BridgeOptions { settings: Arc::new(bridge_settings), ..BridgeOptions::default() };
-    let bridge = Bridge::new(messages.clone(), shared(), options, bridged(bus.clone(), Arc::clone(clock)));
-    messages.start().await.map_err(|e| unusable(&e))?;
-    let closing = messages.clone();
-    life.started("messages", Duration::from_secs(12), async move {
-        // What goes wrong is logged there.
-        let _ = closing.stop().await;
-    });
-    bridge.start().await.map_err(|e| unusable(&e))?;
-    let closing = bridge.clone();
-    life.started("bridge", Duration::from_secs(12), async move {
-        let _ = closing.stop().await;
-    });
-    Ok((messages, bridge))
-}
-
-fn unusable(error: &message::BusError) -> Failure {
-    Failure::runtime(format!("messages between agents cannot travel ({error})"))
-        .hint("check communication.message_bus, and that the NATS server runs with JetStream")
-}
-
-/// Publishes what agents say, one after the other.
-fn bridged(bus: Bus, clock: SharedClock) -> impl Fn(&str, Map<String, Value>) + Send + Sync + 'static {
-    let (sender, mut waiting) = tokio::sync::mpsc::channel::<Event>(BRIDGED);
-    tokio::spawn(async move {
-        while let Some(event) = waiting.recv().await {
-            if let Err(error) = bus.publish(event).await {
-                tracing::error!(target: "api", error = %error, cause = error.cause(), "api.ws.send_failed");
-            }
-        }
-    });
-    move |channel, payload| {
-        let Some(place) = Channel::parse(channel) else { return };
-        let id = payload.get("message_id").and_then(Value::as_str).and_then(|id| id.parse().ok());
-        let event = Event::of_message(id.unwrap_or_else(Uuid::now_v7), place, clock.now(), payload.into());
-        // Best effort, as the senders know: people read the whole from the history.
-        let told = event.map_err(|error| error.cause().unwrap_or_default().to_owned()).and_then(|event| {
-            sender.try_send(event).map_err(|_| "too many messages wait to be told".to_owned())
-        });
-        if let Err(why) = told {
-            tracing::error!(target: "api", channel, why, "api.ws.send_failed");
-        }
-    }
-}
-
-fn socket_options(api: &ApiConfig, settings: &Settings) -> SocketOptions {
-    let duration = |seconds: f64| (seconds > 0.0).then(|| Duration::from_secs_f64(seconds));
-    let number = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-    let lifetime = settings.get(&api::WS_MAX_LIFETIME_SECONDS);
-    SocketOptions {
-        ping_interval: duration(api.server.ws_ping_interval),
-        ping_timeout: duration(api.server.ws_ping_timeout),
-        first_message_auth: settings.get(&api::WS_FIRST_MESSAGE_AUTH),
-        auth_timeout: Duration::from_secs_f64(settings.get(&api::WS_AUTH_TIMEOUT_SECONDS)),
-        frame_timeout: duration(settings.get(&api::WS_FRAME_TIMEOUT_SECONDS)),
-        patience: Patience {
-            failures: number(settings.get(&api::AUTH_REVALIDATE_MAX_FAILURES)) as usize,
-            window: seconds(settings.get(&api::AUTH_REVALIDATE_WINDOW_SECONDS)),
-        },
-        deny_by_http: settings.get(&api::WS_DENIAL) == "http",
-        max_per_user: number(settings.get(&api::WS_MAX_CONNECTIONS_PER_USER)),
-        refused_per_minute: number(settings.get(&api::WS_REFUSED_HANDSHAKE_RATE)),
-        command_rate: number(settings.get(&api::WS_COMMAND_RATE)),
-        max_lifetime: (lifetime > 0).then(|| seconds(lifetime)),
-    }
-}
-
-fn seconds(seconds: i64) -> Duration {
-    Duration::from_secs(seconds.unsigned_abs())
 }
 
 async fn open_settings(loaded: &Loaded, store: Store, clock: SharedClock) -> Result<Settings, Failure> {
