@@ -394,6 +394,18 @@ describe("positions", () => {
     });
   }
 
+  it("that are lost before a view has begun do not begin it", async () => {
+    const [narrow, wide] = [recorder(["tasks"], { a: 1 }), recorder(["tasks"])];
+    client.watch(narrow.view);
+    await connect();
+    acknowledge(["tasks"], { tasks: 3 });
+    client.watch(wide.view);
+    world.socket.receive({ action: "gap", channel: "tasks", epoch: "e", from: 4, to: 9 });
+    acknowledge(["tasks"], { tasks: 9 }, { tasks: { recovered: true, count: 0 } });
+    expect(narrow.told).toEqual(["tasks: first", "tasks: gap"]);
+    expect(wide.told).toEqual(["tasks: first"]);
+  });
+
   it("jump over an announced gap, which the view is told", async () => {
     const view = recorder(["tasks"]);
     client.watch(view.view);
@@ -439,6 +451,9 @@ describe("positions", () => {
     leave();
     client.watch(recorder(["tasks"]).view);
     expect(world.socket.commands("subscribe").at(-1)).not.toHaveProperty("recover");
+    acknowledge(["tasks"], { tasks: 7 });
+    await reconnect();
+    expect(world.socket.sent[0]?.recover).toEqual({ tasks: { epoch: "e", seq: 7 } });
   });
 
   it("do not exist on a plain connection, so each new one is announced as a loss", async () => {
