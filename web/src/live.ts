@@ -78,6 +78,10 @@ export class LivePanel {
     this.client = null;
     client?.disconnect();
     this.panel.hidden = true;
+    this.empty();
+  }
+
+  private empty(): void {
     this.events.replaceChildren();
     this.missed.textContent = "";
     this.part("live-empty").hidden = false;
@@ -99,7 +103,11 @@ export class LivePanel {
         "is shown; reload the page to see everything else."
       : "";
     this.part("live-retry").hidden = !readOnly && (!down || stopped === "signed-out");
-    if (stopped === "signed-out") this.onSignedOut();
+    if (stopped !== "signed-out") return;
+    // What an account has seen is not for whoever comes after it.
+    this.empty();
+    this.part("live-empty").hidden = true;
+    this.onSignedOut();
   }
 
   private add(event: RealtimeEvent): void {

@@ -19,7 +19,7 @@ export class Session {
   /** Asks for what is wanted and was not asked for, and gives back what is not wanted any more. */
   sync(wanted: ReadonlyMap<string, string>, positions: Positions): void {
     const gone = [...this.asked.keys()].filter((channel) => !wanted.has(channel));
-    for (const command of pack(gone, (channels) => this.command("unsubscribe", { channels }))) {
+    for (const command of pack(gone, (channels) => ({ action: "unsubscribe", channels }))) {
       if (!this.transmit(command)) continue;
       for (const channel of command.channels ?? []) {
         this.asked.delete(channel);
@@ -93,7 +93,7 @@ export class Session {
   }
 
   private subscription(channels: string[], key: string, positions: Positions): Command {
-    const command = this.command("subscribe", { channels, filters: filtersOf(key) });
+    const command: Command = { action: "subscribe", channels, filters: filtersOf(key) };
     if (this.features?.includes("batch")) command.batch = true;
     if (this.features?.includes("recover")) {
       const known = channels.flatMap((channel): [string, Position][] => {
@@ -105,14 +105,12 @@ export class Session {
     return command;
   }
 
-  private command(action: Command["action"], members: Partial<Command>): Command {
-    return { action, ...members, ...(this.features && { id: String(++this.lastId) }) };
-  }
-
   private transmit(command: Command): boolean {
+    // A capable server names what it answers; its pongs need no name.
+    const named = this.features !== null && command.action !== "ping";
+    if (named) command.id = String(++this.lastId);
     if (!this.send(JSON.stringify(command))) return false;
-    // A capable connection names what it answers; its pongs need no name.
-    if (!this.features || command.id !== undefined) this.owed.push(command);
+    if (named || this.features === null) this.owed.push(command);
     return true;
   }
 

@@ -7,6 +7,7 @@ const TICKET_PROTOCOL = "quarterdeck.ticket.";
 const VERSION = 1;
 const MAX_INBOUND_BYTES = 32_768;
 const MAX_COMMAND_BYTES = 4_096;
+const ID_BYTES = 32;
 const MAX_LOGGED_CHARS = 200;
 
 /** Something that happened, as views see it. */
@@ -43,7 +44,7 @@ export type Inbound =
   | { kind: "error"; id: string | null; text: string }
   | { kind: "oversized" };
 
-/** A command to the server; `id` and what follows it are for capable connections. */
+/** A command to the server; `id`, `recover` and `batch` are for capable connections. */
 export interface Command {
   action: "subscribe" | "unsubscribe" | "ping";
   channels?: string[];
@@ -67,9 +68,9 @@ export function handshake(
     : { url, protocols: [PROTOCOL, TICKET_PROTOCOL + ticket] };
 }
 
-/** Whether the server would read this command. */
+/** Whether the server would read this command once it has got its id. */
 export function fits(command: Command): boolean {
-  return bytesWithin(JSON.stringify(command), MAX_COMMAND_BYTES);
+  return bytesWithin(JSON.stringify(command), MAX_COMMAND_BYTES - ID_BYTES);
 }
 
 /** Sorts one frame; null for what a client has to ignore. */
