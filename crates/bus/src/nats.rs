@@ -2,24 +2,23 @@
 //! program a consumer that reads all of it in order. The sequence of the stream is the sequence of every
 //! channel, with holes.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::stream::{self, Stream};
 use async_nats::jetstream::{self, Context};
-use async_nats::{ConnectOptions, HeaderMap};
 use data_encoding::BASE32_NOPAD;
 use futures_util::StreamExt;
 use quarterdeck_domain::channel::Channel;
 use quarterdeck_domain::{Error, ErrorCode, Result};
 use quarterdeck_store::outbox::Waiting;
-use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::message::NatsConfig;
 use crate::{Hub, PATIENCE, Position};
 
 /// Events a subject keeps at the least: copies need time to read, whatever history clients get.
@@ -28,19 +27,6 @@ const LEAST: usize = 64;
 const PAUSE: Duration = Duration::from_millis(250);
 /// Longest wait for the broker to have stored an event.
 const ACK_WAIT: Duration = Duration::from_secs(5);
-
-/// The broker between copies.
-#[derive(Clone, Debug)]
-pub struct NatsOptions {
-    /// Address, with user and password if it wants them.
-    pub url: SecretString,
-    /// File with credentials.
-    pub credentials: Option<PathBuf>,
-    /// What names of streams begin with.
-    pub prefix: String,
-    /// Longest wait for the first connection.
-    pub connect_timeout: Duration,
-}
 
 /// The way to the broker.
 pub(crate) struct Link {
@@ -56,23 +42,29 @@ impl Link {
     /// Connects and reads what the stream holds, then goes on reading.
     pub(crate) async fn start(
         hub: &Arc<Hub>,
-        options: NatsOptions,
+        config: &NatsConfig,
         stopping: &CancellationToken,
         tasks: &TaskTracker,
     ) -> Result<Arc<Self>> {
-        let context = connect(&options).await?;
-        let subjects = format!("{}.ws.", options.prefix.to_lowercase());
+        let client = crate::message::connect(config, stopping.clone()).await.map_err(unusable)?;
+        let context = jetstream::new(client);
+        let subjects = format!("{}.ws.", config.stream_name_prefix.to_lowercase());
         let history = hub.history;
-        let config = stream::Config {
-            name: format!("{}_WS", options.prefix),
+        let stream_config = stream::Config {
+            name: format!("{}_WS", config.stream_name_prefix),
             subjects: vec![format!("{subjects}>")],
             max_messages_per_subject: i64::try_from(history.size.max(LEAST)).unwrap_or(i64::MAX),
             max_age: history.ttl,
             // Where copies disagree on the bounds, the one that started last decides.
             ..stream::Config::default()
         };
-        let link =
-            Arc::new(Self { context, config, subjects, up: AtomicBool::new(true), read: AtomicU64::new(0) });
+        let link = Arc::new(Self {
+            context,
+            config: stream_config,
+            subjects,
+            up: AtomicBool::new(true),
+            read: AtomicU64::new(0),
+        });
         let stream = link.stream().await.map_err(unusable)?;
         let reading = Reading::begin(&link, hub, &stream).await.map_err(unusable)?;
         tasks.spawn(Arc::clone(&link).follow(Arc::clone(hub), reading, stopping.clone()));
@@ -232,16 +224,6 @@ impl Reading {
         link.read.store(seq, Ordering::Release);
         Ok(true)
     }
-}
-
-async fn connect(options: &NatsOptions) -> Result<Context> {
-    let connect = ConnectOptions::new().name("quarterdeck").connection_timeout(options.connect_timeout);
-    let connect = match &options.credentials {
-        Some(file) => connect.credentials_file(file).await.map_err(unusable)?,
-        None => connect,
-    };
-    let client = connect.connect(options.url.expose_secret()).await.map_err(unusable)?;
-    Ok(jetstream::new(client))
 }
 
 fn unusable(error: impl std::fmt::Display) -> Error {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quarterdeck_auth::config::PathPattern;
 use quarterdeck_auth::{Auth, HashCost, resolve_secret};
-use quarterdeck_bus::{Bus, History, NatsOptions, Options as BusOptions};
+use quarterdeck_bus::{Bus, History, Options as BusOptions};
 use quarterdeck_domain::clock::{SharedClock, SystemClock};
 use quarterdeck_domain::event::{Event, EventType};
 use quarterdeck_domain::setting::{Registry, SettingSource, api};
@@ -93,7 +93,8 @@ async fn start_and_wait(
     announce(&app, EventType::SystemStartup, json!({"message": "Server started", "version": VERSION})).await;
     let reporting = tokio::spawn(Arc::clone(&app.sockets).report(app.store.clone(), stopping.clone()));
     signals.wait(tls.as_ref()).await;
-    announce(&app, EventType::SystemShutdown, json!({"message": "Server stopping", "reason": "signal"})).await;
+    announce(&app, EventType::SystemShutdown, json!({"message": "Server stopping", "reason": "signal"}))
+        .await;
     app.edge.drain();
     stopping.cancel();
     // Sockets say goodbye while the listener lets requests finish.
@@ -161,11 +162,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     }
     let edge = Arc::new(Edge::new(edge_config(&config.api, &settings)?)?);
     let bus = start_bus(life, config, &settings, &store, &clock).await?;
-    let sockets = Sockets::new(
-        socket_options(&config.api, &settings),
-        edge.metrics().recorder(),
-        Arc::clone(&clock),
-    );
+    let sockets =
+        Sockets::new(socket_options(&config.api, &settings), edge.metrics().recorder(), Arc::clone(&clock));
     let rights = Rights::of(&store);
     let upkeep = Upkeep {
         auth: Arc::clone(&auth),
@@ -204,12 +202,7 @@ async fn start_bus(
         ttl: seconds(settings.get(&api::WS_HISTORY_TTL_SECONDS)),
         max_bytes: usize::try_from(settings.get(&api::WS_HISTORY_MAX_BYTES)).unwrap_or(usize::MAX),
     };
-    let nats = config.nats().map(|nats| NatsOptions {
-        url: nats.url.clone(),
-        credentials: nats.credentials_path.clone(),
-        prefix: nats.stream_name_prefix.clone(),
-        connect_timeout: Duration::from_secs_f64(nats.connect_timeout_seconds),
-    });
+    let nats = config.communication.message_bus.nats.clone();
     let bus = Bus::start(store.clone(), Arc::clone(clock), BusOptions { history, nats }).await?;
     let closing = bus.clone();
     life.started("bus", Duration::from_secs(10), async move { closing.stop().await });

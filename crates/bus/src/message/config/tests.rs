@@ -129,3 +129,12 @@ fn credentials_are_taken_off_and_never_shown() {
     }
     assert!(format!("{address}").starts_with("tls://********@h"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_url_is_shown_or_panics(url in "(nats|tls|nats\\+tls|http)?(://)?[a-z:@%/?#0-9\\[\\] ]{0,30}") {
+        if let Err(rule) = Address::parse(&url) {
+            proptest::prop_assert!(url.len() < 4 || !rule.contains(&url));
+        }
+    }
+}
