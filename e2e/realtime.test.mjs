@@ -174,9 +174,10 @@ test("a session that is ended elsewhere signs the page out, which stays away", a
       await page.getByRole("heading", { name: "Sign in" }).waitFor();
       const tickets = [];
       page.on("request", (request) => request.url().endsWith("/ws-ticket") && tickets.push(request.url()));
+      // The health badge asks the server once more, which shows that timers do run.
+      const asked = page.waitForResponse((response) => response.url().endsWith("/health"));
       await page.clock.fastForward(LATER);
-      // The health badge asked the server once more, so timers did run.
-      await page.waitForResponse((response) => response.url().endsWith("/health"));
+      await asked;
       assert.equal(sockets.length, 1);
       assert.deepEqual(tickets, []);
     },

@@ -83,9 +83,13 @@ async function load(): Promise<void> {
 }
 
 async function logout(): Promise<void> {
-  await call("POST", "/auth/logout");
+  // The server also ends the live connection of a session, which is no news for who ends it.
   live.stop();
-  await load();
+  try {
+    await call("POST", "/auth/logout");
+  } finally {
+    await load();
+  }
 }
 
 onSubmit(view<HTMLFormElement>("setup"), async (fields) => {
