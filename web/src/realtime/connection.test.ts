@@ -1,24 +1,10 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { ApiError } from "../api";
 import { reconnectDelay } from "./backoff";
-import { RealtimeClient } from "./client";
-import { FakeWorld, settle } from "./testing";
+import { begin, client, connect, world } from "./scene.testing";
+import { settle } from "./testing";
 
-let world: FakeWorld;
-let client: RealtimeClient;
-
-beforeEach(() => {
-  world = new FakeWorld();
-  client = new RealtimeClient({ env: world, session: "s-1" });
-});
-
-/** A client with a capable connection. */
-async function connected() {
-  const connecting = client.connect();
-  await settle();
-  world.socket.welcome();
-  await connecting;
-}
+beforeEach(() => begin({ session: "s-1" }));
 
 /** Tickets that come when the test says so. */
 function heldTickets() {
@@ -29,7 +15,7 @@ function heldTickets() {
 
 describe("the handshake", () => {
   it("carries the ticket beside the subprotocol and not in the URL", async () => {
-    await connected();
+    await connect();
     expect(world.socket.url).toBe("wss://deck.example/api/v1/ws");
     expect(world.socket.protocols).toEqual(["quarterdeck.v1", "quarterdeck.ticket.ticket-1"]);
   });
@@ -72,14 +58,14 @@ describe("the handshake", () => {
   });
 
   it("takes a new ticket for every connection", async () => {
-    await connected();
+    await connect();
     world.socket.drop();
     await world.pass(1_000);
     expect(world.socket.protocols[1]).toBe("quarterdeck.ticket.ticket-2");
   });
 
   it("is given up when nothing answers", async () => {
-    await connected();
+    await connect();
     world.socket.drop();
     await world.pass(2_000);
     expect(world.sockets).toHaveLength(2);
@@ -150,11 +136,11 @@ describe("connect", () => {
   });
 
   it("ignores what a former socket still says", async () => {
-    await connected();
+    await connect();
     const former = world.socket;
     const handlers = { ...former };
     client.disconnect();
-    await connected();
+    await connect();
     handlers.onclose?.({ code: 4003, reason: "" });
     handlers.onmessage?.({ data: JSON.stringify({ action: "subscribed", channels: ["tasks"] }) });
     expect(client.state).toMatchObject({ connected: true, stopped: null, subscribedChannels: [] });
@@ -174,7 +160,7 @@ describe("connect", () => {
 
 describe("disconnect", () => {
   it("leaves no timer, no socket and no way back", async () => {
-    await connected();
+    await connect();
     client.disconnect();
     expect(world.waiting).toEqual([]);
     expect(world.socket.readyState).toBe(3);
@@ -200,7 +186,7 @@ describe("reconnecting", () => {
   });
 
   it("gives up after twenty attempts and begins anew when asked to", async () => {
-    await connected();
+    await connect();
     world.ticket = () => Promise.reject(new ApiError("", 0));
     world.socket.drop();
     await world.pass(3_600_000);
@@ -217,7 +203,7 @@ describe("reconnecting", () => {
 
   for (const code of [1005, 1006, 1008, 1011, 1012, 1013, 4011]) {
     it(`happens after ${code}`, async () => {
-      await connected();
+      await connect();
       world.socket.drop(code);
       await world.pass(1_200);
       expect(world.sockets).toHaveLength(2);
@@ -232,7 +218,7 @@ describe("reconnecting", () => {
     [4003, "Session revoked (session_revoked)", "signed-out"],
   ] as const) {
     it(`does not happen after ${code} ${reason}`, async () => {
-      await connected();
+      await connect();
       world.socket.drop(code, reason);
       world.wake("network");
       await world.pass(3_600_000);
@@ -256,7 +242,7 @@ describe("reconnecting", () => {
   });
 
   it("counts only 4001 in a row", async () => {
-    await connected();
+    await connect();
     for (let round = 0; round < 3; round++) {
       world.socket.drop(4001);
       await world.pass(1_200);
@@ -266,7 +252,7 @@ describe("reconnecting", () => {
   });
 
   it("waits longer each time a server refuses after the upgrade", async () => {
-    await connected();
+    await connect();
     world.socket.drop(1013);
     await world.pass(1_000);
     world.socket.accept("quarterdeck.v1");
@@ -276,7 +262,7 @@ describe("reconnecting", () => {
 
   it("resubscribes exactly once in each of fifty connections", async () => {
     client.watch({ channels: ["tasks", "agents"], onEvent() {}, onReload() {} });
-    await connected();
+    await connect();
     for (let round = 0; round < 50; round++) {
       expect(world.socket.sent).toHaveLength(1);
       expect(world.socket.sent[0]).toMatchObject({ action: "subscribe", channels: ["tasks", "agents"] });
@@ -285,196 +271,5 @@ describe("reconnecting", () => {
       world.socket.welcome();
     }
     expect(world.sockets).toHaveLength(51);
-  });
-});
-
-describe("the heartbeat", () => {
-  it("asks every twenty seconds, a twentieth more or less", async () => {
-    for (const [chance, ms] of [
-      [0, 19_000],
-      [0.5, 20_000],
-    ] as const) {
-      world.chance = chance;
-      await connected();
-      expect(world.waiting).toEqual([ms]);
-      client.disconnect();
-    }
-  });
-
-  it("keeps a connection that answers", async () => {
-    await connected();
-    world.socket.onSent = () => world.socket.receive({ action: "pong" });
-    await world.pass(600_000);
-    expect(world.sockets).toHaveLength(1);
-    expect(world.socket.commands("ping")).toHaveLength(30);
-  });
-
-  it("replaces a connection that does not answer within ten seconds", async () => {
-    await connected();
-    await world.pass(20_000 + 9_999);
-    expect(client.state.connected).toBe(true);
-    await world.pass(1);
-    expect(client.state.connected).toBe(false);
-    expect(world.socket.readyState).toBe(3);
-    await world.pass(1_200);
-    expect(world.sockets).toHaveLength(2);
-  });
-
-  it("notices that the machine slept and connects again at once", async () => {
-    await connected();
-    await world.sleep(3_600_000);
-    expect(world.sockets).toHaveLength(2);
-  });
-
-  it("notices a sleep between question and answer", async () => {
-    await connected();
-    await world.pass(25_000);
-    await world.sleep(3_600_000);
-    expect(world.sockets).toHaveLength(2);
-  });
-
-  it("does not take a slow timer of a page in the background for sleep", async () => {
-    await connected();
-    await world.sleep(80_000);
-    expect(world.sockets).toHaveLength(1);
-    expect(world.socket.commands("ping")).toHaveLength(1);
-  });
-});
-
-describe("waking up", () => {
-  it("replaces the connection at once when the network is back", async () => {
-    await connected();
-    world.wake("network");
-    await settle();
-    expect(world.sockets).toHaveLength(2);
-  });
-
-  it("asks whether the connection is alive when somebody looks", async () => {
-    await connected();
-    world.wake("look");
-    expect(world.socket.commands("ping")).toHaveLength(1);
-    await world.pass(10_000);
-    expect(client.state.connected).toBe(false);
-  });
-
-  it("does not wait any longer when somebody looks, even after giving up", async () => {
-    world.ticket = () => Promise.reject(new ApiError("", 0));
-    client.connect().catch(() => {});
-    await world.pass(3_600_000);
-    expect(client.state.reconnectExhausted).toBe(true);
-    world.ticket = async () => "t";
-    world.wake("look");
-    await settle();
-    expect(world.sockets).toHaveLength(1);
-    world.wake("look");
-    await settle();
-    expect(world.sockets).toHaveLength(1);
-  });
-});
-
-describe("the read-only stream", () => {
-  const event = { id: "evt-1", type: "run_started", timestamp: "t", session_id: "s-1", payload: { a: 1 } };
-
-  /** A client for which no socket opened, twice. */
-  async function blocked() {
-    client.connect().catch(() => {});
-    await settle();
-    world.socket.drop();
-    await world.pass(1_200);
-    world.socket.drop();
-    await settle();
-  }
-
-  it("takes over after two sockets that never opened, and alone", async () => {
-    await blocked();
-    expect(world.stream.url).toBe("/api/v1/events/stream?session_id=s-1");
-    expect(client.state).toMatchObject({ connected: false, readOnly: true });
-    world.stream.accept();
-    expect(client.state).toMatchObject({ connected: true, readOnly: true });
-    await client.connect();
-    await world.pass(3_600_000);
-    expect([world.sockets.length, world.streams.length]).toEqual([2, 1]);
-  });
-
-  it("never takes over once a socket has opened", async () => {
-    await connected();
-    for (let round = 0; round < 5; round++) {
-      world.socket.drop();
-      await world.pass(30_000);
-    }
-    expect(world.streams).toEqual([]);
-  });
-
-  it("tells views that their channels stand still, and brings its events once", async () => {
-    const reloads: string[] = [];
-    const events: unknown[] = [];
-    client.watch({
-      channels: ["tasks"],
-      onEvent() {},
-      onReload: (...reload) => reloads.push(reload.join(" ")),
-    });
-    client.watch({
-      channels: ["events"],
-      filters: { session_id: "s-1" },
-      onEvent: ({ event_type, payload }) => events.push([event_type, payload]),
-      onReload() {},
-    });
-    await blocked();
-    world.stream.accept();
-    world.stream.receive("run_started", event);
-    world.stream.receive("run_started", event);
-    world.stream.receive("run_started", "no object");
-    expect(reloads).toEqual(["tasks read_only"]);
-    expect(events).toEqual([["run_started", { session_id: "s-1", a: 1 }]]);
-  });
-
-  it("gives way to another try with a socket when it cannot be had", async () => {
-    await blocked();
-    world.stream.fail(2);
-    expect(client.state.readOnly).toBe(false);
-    await world.pass(4_800);
-    expect(world.sockets).toHaveLength(3);
-    world.socket.welcome();
-    expect(client.state).toMatchObject({ connected: true, readOnly: false });
-  });
-
-  it("waits for the browser to open it again", async () => {
-    await blocked();
-    world.stream.accept();
-    world.stream.fail(0);
-    expect(client.state).toMatchObject({ connected: false, readOnly: true });
-    world.stream.accept();
-    expect(client.state.connected).toBe(true);
-  });
-
-  it("ends with the session, but not with the server's trouble", async () => {
-    await blocked();
-    world.stream.receive("revoked", { reason: "backend_unavailable" });
-    expect(client.state).toMatchObject({ readOnly: false, stopped: null });
-    await world.pass(4_800);
-    world.socket.drop();
-    world.stream.receive("revoked", { reason: "session_revoked" });
-    expect(client.state).toMatchObject({ readOnly: false, stopped: "signed-out" });
-    expect(world.waiting).toEqual([]);
-  });
-
-  it("gives way to a socket when asked to, or in another network", async () => {
-    for (const again of [() => client.retry(), () => world.wake("network")]) {
-      await blocked();
-      const { stream } = world;
-      again();
-      await settle();
-      expect(stream.readyState).toBe(2);
-      world.socket.drop(1006);
-      client.disconnect();
-    }
-  });
-
-  it("is not there without a session to follow", async () => {
-    client = new RealtimeClient({ env: world });
-    await blocked();
-    await world.pass(10_000);
-    expect(world.streams).toEqual([]);
-    expect(world.sockets.length).toBeGreaterThan(2);
   });
 });

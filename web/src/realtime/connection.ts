@@ -68,9 +68,10 @@ export class Connection {
     this.clearTimer();
     this.stopped = null;
     this.exhausted = false;
+    const attempt = this.attempt();
+    this.inFlight = attempt;
     this.hooks.onState();
-    this.inFlight = this.attempt();
-    return this.inFlight;
+    return attempt;
   }
 
   /** Closes, and calls off whatever was about to happen. */
