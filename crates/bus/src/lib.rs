@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use metrics::{Key, Level, Metadata, Recorder};
 use quarterdeck_domain::Result;
 use quarterdeck_domain::channel::{Channel, Shared};
 use quarterdeck_domain::clock::SharedClock;
@@ -36,6 +37,7 @@ use quarterdeck_store::{Store, micros};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use nats::reach as reach_nats;
 pub use published::{Form, Parsed, Position, Published};
 pub use topic::{History, Listener, Lost, Read, Topic};
 
@@ -47,6 +49,8 @@ const USER_HISTORY: usize = 64;
 const SWEEP: Duration = Duration::from_secs(10);
 /// Longest wait for a copy that lags behind the shared log.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 /// How news travels.
 #[derive(Clone, Debug)]
@@ -205,6 +209,21 @@ impl Bus {
             BackEnd::Memory => None,
             BackEnd::Postgres(reader) => Some(reader.is_reading()),
             BackEnd::Nats(link) => Some(link.is_up()),
+        }
+    }
+
+    /// Publishes its figures under `quarterdeck_bus_*`; to be called every few seconds.
+    pub fn publish_stats(&self, recorder: &impl Recorder) {
+        let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
+        let Stats { published, handed, user_channels } = self.stats();
+        counter("quarterdeck_bus_events_total").absolute(published);
+        counter("quarterdeck_bus_handed_total").absolute(handed);
+        let gauge = |name: &'static str, value: f64| {
+            recorder.register_gauge(&Key::from_static_name(name), &METADATA).set(value);
+        };
+        gauge("quarterdeck_bus_user_channels", user_channels as f64);
+        if let Some(linked) = self.is_linked() {
+            gauge("quarterdeck_bus_linked", f64::from(u8::from(linked)));
         }
     }
 

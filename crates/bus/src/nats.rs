@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{self, Stream};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, HeaderMap};
@@ -47,8 +48,7 @@ impl Link {
         stopping: &CancellationToken,
         tasks: &TaskTracker,
     ) -> Result<Arc<Self>> {
-        let client = crate::message::connect(config, stopping.clone()).await.map_err(unusable)?;
-        let context = jetstream::new(client.clone());
+        let (client, context) = connect(config, stopping).await?;
         let subjects = format!("{}.ws.", config.stream_name_prefix.to_lowercase());
         let history = hub.history;
         let stream_config = stream::Config {
@@ -240,6 +240,29 @@ impl Reading {
         }
         link.read.store(seq, Ordering::Release);
         Ok(true)
+    }
+}
+
+async fn connect(config: &NatsConfig, stopping: &CancellationToken) -> Result<(Client, Context)> {
+    let client = crate::message::connect(config, stopping.clone()).await.map_err(unusable)?;
+    Ok((client.clone(), jetstream::new(client)))
+}
+
+/// Whether a NATS server can be used: it answers, lets this user in, and runs with JetStream.
+///
+/// # Errors
+/// A sentence for the operator.
+pub async fn reach(config: &NatsConfig) -> Result<()> {
+    let stopping = CancellationToken::new();
+    let (_, context) = connect(config, &stopping).await?;
+    stopping.cancel();
+    let asked = context.get_stream(format!("{}_WS", config.stream_name_prefix)).await;
+    match asked {
+        // Before the first start there is none.
+        Err(error) if !matches!(error.kind(), GetStreamErrorKind::JetStream(ref known) if known.code() == 404) => {
+            Err(unusable(error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use quarterdeck_auth::config::PathPattern;
 use quarterdeck_auth::{Auth, HashCost, resolve_secret};
+use quarterdeck_bus::Bus;
 use quarterdeck_domain::clock::{SharedClock, SystemClock};
 use quarterdeck_domain::event::EventType;
 use quarterdeck_domain::setting::{Registry, SettingSource, api};
@@ -163,6 +164,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     );
     let rights = Rights::of(&store);
     let upkeep = Upkeep {
+        bus: bus.clone(),
         auth: Arc::clone(&auth),
         edge: Arc::clone(&edge),
         limits: Arc::clone(&limits),
@@ -277,6 +279,7 @@ fn excluded_paths(config: &Config, settings: &Settings) -> Vec<String> {
 
 /// What is done again and again while the server runs.
 struct Upkeep {
+    bus: Bus,
     auth: Arc<Auth>,
     edge: Arc<Edge>,
     limits: Arc<Limits>,
@@ -288,7 +291,7 @@ impl Upkeep {
     fn start(self, life: &mut Lifecycle) {
         let stopping = CancellationToken::new();
         let (sweeping, folding) = (stopping.clone(), stopping.clone());
-        let Self { auth, edge, limits, logging, sweep } = self;
+        let Self { bus, auth, edge, limits, logging, sweep } = self;
         let sweeps = tokio::spawn(async move {
             loop {
                 let pause = *sweep.lock().unwrap_or_else(|e| e.into_inner());
@@ -305,6 +308,7 @@ impl Upkeep {
                     () = tokio::time::sleep(METRICS_INTERVAL) => {
                         limits.limiter().sweep();
                         limits.limiter().publish(edge.metrics().recorder());
+                        bus.publish_stats(edge.metrics().recorder());
                         edge.metrics().run_upkeep();
                         edge.metrics().set_dropped_log_lines(logging.dropped());
                     }

@@ -64,8 +64,9 @@ pub(super) fn run(context: &Context<'_>) -> Result<ExitCode, Failure> {
                 let server = server(&loaded.config).await;
                 let database = database(&loaded.config).await;
                 let limits = limits(&loaded.config).await;
+                let news = news(&loaded.config).await;
                 let secret = secret(&loaded.config, server.is_ours).await;
-                Ok([Some(database), limits, Some(secret), Some(server.finding)])
+                Ok([Some(database), limits, news, Some(secret), Some(server.finding)])
             })?;
             findings.extend(rest.into_iter().flatten());
         }
@@ -208,6 +209,20 @@ async fn limits(config: &Config) -> Option<Finding> {
             format!("the Redis of redis_url cannot be used ({})", error.cause().unwrap_or(error.detail())),
             "check that it runs there and lets this user run scripts, or remove redis_url; nobody can sign in \
              without it",
+        ),
+    })
+}
+
+/// Looks for the NATS that is named, if one is.
+async fn news(config: &Config) -> Option<Finding> {
+    const WHAT: &str = "news";
+    let nats = config.communication.message_bus.nats.as_ref()?;
+    Some(match quarterdeck_bus::reach_nats(nats).await {
+        Ok(()) => Finding::good(WHAT, "NATS carries them between copies of the server"),
+        Err(error) => Finding::bad(
+            WHAT,
+            error.cause().unwrap_or(error.detail()),
+            "the server does not start without it; mend that, or remove nats_url",
         ),
     })
 }

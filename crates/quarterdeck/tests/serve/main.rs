@@ -6,6 +6,7 @@ mod copies;
 mod hostile;
 mod limits;
 mod process;
+mod realtime;
 mod refusals;
 mod secrets;
 mod start;
