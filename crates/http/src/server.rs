@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::response::Response;
 use futures_util::future::join_all;
@@ -24,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::tls::Tls;
-use crate::edge::{EdgeFuture, EdgeService, Encrypted};
+use crate::edge::{EdgeFuture, EdgeService};
 
 /// Pause after a failed accept, which usually means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -186,7 +185,7 @@ impl Server {
         let mut silence = pin!(tokio::time::sleep(self.options.header_read_timeout));
         let mut closing = pin!(self.closing.cancelled());
         let mut cut = pin!(self.cut.cancelled());
-        let (mut is_closing, mut is_timed) = (false, true);
+        let mut is_closing = false;
         loop {
             tokio::select! {
                 biased;
@@ -196,13 +195,8 @@ impl Server {
                     }
                     return;
                 }
-                () = silence.as_mut(), if is_timed => {
-                    // The protocol is only known from the first bytes, so nothing below times this.
-                    if !spoken.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    is_timed = false;
-                }
+                // The protocol is only known from the first bytes, so nothing below times this.
+                () = silence.as_mut(), if !spoken.load(Ordering::Relaxed) => return,
                 () = closing.as_mut(), if !is_closing => {
                     // Half a head may take its time to become a request, which would be refused anyway.
                     if !spoken.load(Ordering::Relaxed) {
@@ -230,13 +224,9 @@ impl hyper::service::Service<Request<Incoming>> for Connected {
     type Error = Infallible;
     type Future = EdgeFuture;
 
-    fn call(&self, mut request: Request<Incoming>) -> EdgeFuture {
+    fn call(&self, request: Request<Incoming>) -> EdgeFuture {
         self.spoken.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(ConnectInfo(self.peer));
-        if self.encrypted {
-            request.extensions_mut().insert(Encrypted);
-        }
-        self.service.handle(request)
+        self.service.handle_from(request, Some(self.peer.ip()), self.encrypted)
     }
 }
 
