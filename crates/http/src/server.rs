@@ -185,7 +185,7 @@ impl Server {
         let mut silence = pin!(tokio::time::sleep(self.options.header_read_timeout));
         let mut closing = pin!(self.closing.cancelled());
         let mut cut = pin!(self.cut.cancelled());
-        let mut is_closing = false;
+        let (mut is_closing, mut is_timed) = (false, true);
         loop {
             tokio::select! {
                 biased;
@@ -195,8 +195,13 @@ impl Server {
                     }
                     return;
                 }
-                // The protocol is only known from the first bytes, so nothing below times this.
-                () = silence.as_mut(), if !spoken.load(Ordering::Relaxed) => return,
+                () = silence.as_mut(), if is_timed => {
+                    // The protocol is only known from the first bytes, so nothing below times this.
+                    if !spoken.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    is_timed = false;
+                }
                 () = closing.as_mut(), if !is_closing => {
                     // Half a head may take its time to become a request, which would be refused anyway.
                     if !spoken.load(Ordering::Relaxed) {
