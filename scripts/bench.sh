@@ -11,12 +11,13 @@ if ((${#MISSING[@]} > 0)); then
   step "Install ${MISSING[*]}" "apt said why above; install them by hand, then try again." \
     install_packages "${MISSING[@]}"
 fi
-step "Build the program and the load runs for release" "Mend what the compiler names above." \
-  cargo build --quiet --release -p quarterdeck -p quarterdeck-bench
-export QUARTERDECK_BIN=${QUARTERDECK_BIN:-$TARGET_DIR/release/quarterdeck}
+# Both sides as they are shipped.
+step "Build the program and the load runs as they are shipped" "Mend what the compiler names above." \
+  cargo build --quiet --profile dist -p quarterdeck -p quarterdeck-bench
+export QUARTERDECK_BIN=${QUARTERDECK_BIN:-$TARGET_DIR/dist/quarterdeck}
 say "GET /auth/me next to a bare handler"
-"$TARGET_DIR/release/quarterdeck-bench"
+"$TARGET_DIR/dist/quarterdeck-bench"
 say "A flood of sign-ins"
-"$TARGET_DIR/release/quarterdeck-bench" flood
+"$TARGET_DIR/dist/quarterdeck-bench" flood
 say "What the limits cost"
-"$TARGET_DIR/release/quarterdeck-bench" limits
+"$TARGET_DIR/dist/quarterdeck-bench" limits

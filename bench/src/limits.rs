@@ -51,7 +51,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     drop(sides);
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let ran = Command::new(cargo)
-        .args(["run", "--release", "--quiet", "-p", "quarterdeck-limits", "--example", "limits_cost"])
+        .args(["run", "--profile", "dist", "--quiet", "-p", "quarterdeck-limits", "--example", "limits_cost"])
         .status()?;
     if ran.success() { Ok(()) } else { Err("the figures of single decisions did not come".into()) }
 }

@@ -96,8 +96,7 @@ impl Drop for Program {
 }
 
 fn spawn(folder: &TempDir, variables: &[(&str, &str)]) -> Result<(Child, String), Failure> {
-    let program =
-        std::env::var("QUARTERDECK_BIN").unwrap_or_else(|_| "target/release/quarterdeck".to_owned());
+    let program = std::env::var("QUARTERDECK_BIN").unwrap_or_else(|_| "target/dist/quarterdeck".to_owned());
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
     let mut process = Command::new("taskset")
         .args(["-c", "0", &program, "serve", "--port", &port, "--data-dir"])

@@ -9,20 +9,21 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use foldhash::fast::RandomState;
-use moka::sync::Cache;
 use quarterdeck_domain::Result;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::role::{HumanRole, OrgRole};
 use quarterdeck_domain::user::User;
 use quarterdeck_store::{Signal, Store, micros, session, user};
+use quick_cache::UnitWeighter;
+use quick_cache::sync::Cache;
 
 use crate::jwt::password_signature;
 
 /// Users remembered; beyond that the least used are read again.
-const CAPACITY: u64 = 100_000;
+const CAPACITY: usize = 100_000;
 /// Proven tokens, and keys, remembered.
-const PROOFS: u64 = 20_000;
+const PROOFS: usize = 20_000;
 
 /// A stored user as the hot path needs it.
 pub(crate) struct Account {
@@ -91,7 +92,7 @@ pub(crate) struct Hot {
     epoch: AtomicU64,
     users: Cache<String, Entry<Account>>,
     /// Session tokens by their text: whoever can read this memory can also read the secret that signs.
-    tokens: Cache<String, Entry<Proof>, RandomState>,
+    tokens: Cache<String, Entry<Proof>, UnitWeighter, RandomState>,
     /// API keys by the keyed hash they are stored under.
     keys: Cache<[u8; 32], Entry<Proof>>,
     /// Session id → microseconds after which its tokens have ended anyway.
@@ -109,7 +110,13 @@ impl Hot {
             clock,
             epoch: AtomicU64::new(0),
             users: Cache::new(CAPACITY),
-            tokens: Cache::builder().max_capacity(PROOFS).build_with_hasher(RandomState::default()),
+            tokens: Cache::with(
+                PROOFS,
+                PROOFS as u64,
+                UnitWeighter,
+                RandomState::default(),
+                Default::default(),
+            ),
             keys: Cache::new(PROOFS),
             revoked: RwLock::default(),
             reloads_wanted: AtomicU64::new(1),

@@ -96,7 +96,7 @@ impl Auth {
     /// Loads the sessions that were revoked before their time, so no request is served without them.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read, or the threads that hash passwords cannot be had.
     pub async fn start(
         config: AuthConfig,
         store: Store,
@@ -116,7 +116,7 @@ impl Auth {
         hot.load_revoked().await?;
         let live = RwLock::new(Live::from(&config));
         let signer = Signer::new(&secret, config.jwt_algorithm);
-        let hasher = Hasher::new(cost);
+        let hasher = Hasher::new(cost)?;
         Ok(Arc::new(Self { config, store, clock, secret, signer, hasher, hot, tickets, live }))
     }
 

@@ -1,4 +1,4 @@
-//! Passwords: hashed with Argon2id (RFC 9106) on a bounded pool.
+//! Passwords: hashed with Argon2id (RFC 9106) on a bounded pool that gives way to requests.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use quarterdeck_domain::text::NotBlank;
 use quarterdeck_domain::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
@@ -80,8 +81,14 @@ const HASH_BYTES: usize = 32;
 /// Hashes that may wait for a free thread; more are refused with 503.
 const QUEUE: usize = 64;
 
+/// How far the hashing threads step back, on the scale of `nice`: whatever else the program does goes
+/// first at once, and on a core that never rests a tenth is left for them, so that signing in stays possible.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
 pub(crate) struct Hasher {
     argon2: Argon2<'static>,
+    pool: Pool,
     /// Places to run in: each hash holds 64 MiB.
     running: Arc<Semaphore>,
     /// Places to wait or run in.
@@ -91,17 +98,18 @@ pub(crate) struct Hasher {
 }
 
 impl Hasher {
-    pub(crate) fn new(cost: HashCost) -> Self {
+    pub(crate) fn new(cost: HashCost) -> Result<Self> {
         // The three constants are within Argon2's bounds.
         let params = Params::new(cost.memory, cost.passes, cost.lanes, Some(HASH_BYTES)).unwrap_or_default();
         let dummy = phc(&params, &random_bytes::<16>(), &random_bytes::<HASH_BYTES>());
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-        Self {
+        Ok(Self {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
+            pool: Pool::new(threads)?,
             running: Arc::new(Semaphore::new(threads)),
             admitted: Arc::new(Semaphore::new(threads + QUEUE)),
             dummy,
-        }
+        })
     }
 
     pub(crate) fn dummy(&self) -> &str {
@@ -157,13 +165,53 @@ impl Hasher {
             .acquire_owned()
             .await
             .map_err(|_| Error::unavailable("the password pool is closed", 1))?;
-        tokio::task::spawn_blocking(move || {
+        let job = move || {
             // The places are held until the work is done, even if the caller goes away.
             let _places = (admitted, running);
             job()
-        })
-        .await
-        .map_err(|e| Error::internal(format_args!("a password job failed: {e}")))
+        };
+        self.pool
+            .handle
+            .spawn_blocking(job)
+            .await
+            .map_err(|e| Error::internal(format_args!("a password job failed: {e}")))
+    }
+}
+
+/// Threads for nothing but hashing, started when there is something to hash. Not those for other blocking
+/// work: a thread that has stepped back cannot step forward again.
+struct Pool {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Pool {
+    fn new(threads: usize) -> Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .max_blocking_threads(threads)
+            .thread_name("password")
+            .on_thread_start(step_back)
+            .build()
+            .map_err(|e| Error::internal(format_args!("the password pool cannot start: {e}")))?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Waiting for hashes is not for a thread that drives requests.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Lowers the priority of the calling thread, where threads have their own: elsewhere it would be that of
+/// the whole program.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(target: "auth", %error, "auth.password_pool.priority_unchanged");
     }
 }
 

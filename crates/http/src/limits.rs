@@ -1,7 +1,9 @@
 //! How often and how many: the three global tiers, the budget of credential checks, and the limits of
 //! single operations, as the front door applies them.
 
-use std::collections::{HashMap, HashSet};
+mod standing;
+
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -9,22 +11,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use bytes::Bytes;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::{Error, ErrorCode, Result};
 use quarterdeck_limits::{Decision, Limiter, OnOutage, Permit, Quota, Scope, Subject, Verdict, Window};
 use serde_json::Value;
 
+pub(crate) use self::standing::Standing;
 use crate::edge::ClientAddr;
 use crate::endpoint::Docs;
-
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
 /// Checks of passwords and refresh tokens per client address.
 const CREDENTIAL_CHECKS: Option<Quota> = Quota::new(10, Duration::from_secs(60));
@@ -86,7 +81,7 @@ pub struct Limits {
     anonymous: Tier,
     authenticated: Tier,
     credentials: Option<Tier>,
-    excluded: HashSet<String>,
+    excluded: Vec<String>,
     overrides: ArcSwap<Overrides>,
     blocked: Blocked,
     refused_handshakes: Scope,
@@ -153,7 +148,7 @@ impl Limits {
             anonymous,
             authenticated,
             credentials,
-            excluded: tiers.excluded.into_iter().collect(),
+            excluded: tiers.excluded,
             overrides: ArcSwap::default(),
             blocked: Blocked::default(),
         })
@@ -171,7 +166,7 @@ impl Limits {
 
     /// Whether no tier counts requests to this path.
     pub(crate) fn excludes(&self, path: &str) -> bool {
-        self.excluded.contains(path)
+        self.excluded.iter().any(|excluded| excluded == path)
     }
 
     pub(crate) fn operation(&self, docs: &Docs) -> Operation {
@@ -196,6 +191,9 @@ impl Limits {
     /// # Errors
     /// 429/5000.
     pub(crate) fn refuse_blocked(&self, address: ClientAddr, standing: &mut Option<Standing>) -> Result<()> {
+        if self.blocked.is_empty() {
+            return Ok(());
+        }
         let Some(remaining) = self.blocked.remaining(address, self.clock.monotonic()) else { return Ok(()) };
         let seconds = u32::try_from(remaining.as_micros().div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1);
         let Tier { scope, quota } = &self.floor;
@@ -346,60 +344,6 @@ fn subject(address: ClientAddr) -> Subject<'static> {
     }
 }
 
-/// How a request stands with the tightest of its limits; for the response headers.
-#[derive(Clone, Copy)]
-pub(crate) struct Standing {
-    name: &'static str,
-    admitted: bool,
-    quota: Quota,
-    remaining: u32,
-    /// Seconds.
-    reset: u32,
-}
-
-impl Standing {
-    /// Keeps the tightest of what was known before and what these windows say.
-    fn update(standing: &mut Option<Self>, windows: &[Window<'_>], verdict: &Verdict) {
-        let now = windows.iter().zip(verdict.iter()).map(|(window, outcome)| Self {
-            name: window.scope.name(),
-            admitted: outcome.admitted(),
-            quota: outcome.quota,
-            remaining: outcome.remaining,
-            reset: outcome.reset_seconds(),
-        });
-        *standing =
-            standing.take().into_iter().chain(now).min_by_key(|s| (s.admitted, s.remaining, s.quota.max()));
-    }
-
-    /// Sets the headers of draft-ietf-httpapi-ratelimit-headers and the older ones beside them.
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        let Self { name, remaining, reset, .. } = *self;
-        let (max, window) = (self.quota.max(), self.quota.window().as_secs().max(1));
-        // Room for these and for what the edge adds.
-        headers.reserve(20);
-        let mut set = |header: HeaderName, [first, second]: [(&str, u64); 2]| {
-            let mut text = Vec::with_capacity(48);
-            text.push(b'"');
-            text.extend_from_slice(name.as_bytes());
-            text.push(b'"');
-            for (label, number) in [first, second] {
-                text.extend_from_slice(label.as_bytes());
-                // Formats integers without the machinery of `fmt`.
-                text.extend_from_slice(HeaderValue::from(number).as_bytes());
-            }
-            // Names of scopes are plain ASCII.
-            if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
-                headers.insert(header, value);
-            }
-        };
-        set(RATE_LIMIT, [(";r=", remaining.into()), (";t=", reset.into())]);
-        set(POLICY, [(";q=", max.into()), (";w=", window)]);
-        headers.insert(LIMIT, HeaderValue::from(max));
-        headers.insert(REMAINING, HeaderValue::from(remaining));
-        headers.insert(RESET, HeaderValue::from(reset));
-    }
-}
-
 /// Addresses whose floor is exhausted, until when on the monotonic clock: a flood is turned away
 /// before its credentials are looked at.
 #[derive(Default)]
@@ -425,10 +369,11 @@ impl Blocked {
         self.count.store(map.len(), Ordering::Relaxed);
     }
 
+    fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
     fn remaining(&self, address: ClientAddr, now: Duration) -> Option<Duration> {
-        if self.count.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
         let mut map = self.until.lock().unwrap_or_else(|e| e.into_inner());
         let until = *map.get(&Self::key(address))?;
         if until > now {

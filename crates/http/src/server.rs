@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::http::header::UPGRADE;
 use axum::response::Response;
@@ -25,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::tls::Tls;
-use crate::edge::{EdgeFuture, EdgeService, Encrypted};
+use crate::edge::{EdgeFuture, EdgeService};
 
 /// Pause after a failed accept, which usually means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -241,14 +240,10 @@ impl hyper::service::Service<Request<Incoming>> for Connected {
 
     fn call(&self, mut request: Request<Incoming>) -> EdgeFuture {
         self.spoken.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(ConnectInfo(self.peer));
         if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(self.slot.clone());
         }
-        if self.encrypted {
-            request.extensions_mut().insert(Encrypted);
-        }
-        self.service.handle(request)
+        self.service.handle_from(request, Some(self.peer.ip()), self.encrypted)
     }
 }
 

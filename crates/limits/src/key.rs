@@ -1,10 +1,12 @@
 //! Names of buckets: 128 keyed bits in this process, text in Redis.
 
 use std::fmt::Write;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::Hasher;
 use std::net::IpAddr;
 
+use quarterdeck_domain::clock::random_bytes;
 use sha2::{Digest, Sha256};
+use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
 
 use crate::scope::Scope;
 use crate::window::Subject;
@@ -17,44 +19,48 @@ pub(crate) struct Key {
     pub(crate) check: u64,
 }
 
-/// The process's random hash keys.
-#[derive(Debug, Default)]
-pub(crate) struct Keys {
-    pub(crate) index: RandomState,
-    check: RandomState,
-}
+/// SipHash under the process's random key.
+pub(crate) struct Keys(SipHasher13);
 
-impl Keys {
-    pub(crate) fn key(&self, scope: u64, subject: Subject<'_>) -> Key {
-        Key { index: hash(&self.index, scope, subject), check: hash(&self.check, scope, subject) }
+impl Default for Keys {
+    fn default() -> Self {
+        Self(SipHasher13::new_with_key(&random_bytes()))
     }
 }
 
-/// In few steps: the derived way takes longer than the rest of a decision. The last byte tells the
-/// kinds apart, so that no name reads like an address.
-fn hash(state: &RandomState, scope: u64, subject: Subject<'_>) -> u64 {
-    let mut hasher = state.build_hasher();
-    hasher.write_u64(scope);
-    let kind = match subject {
-        Subject::Address(IpAddr::V4(address)) => {
-            hasher.write_u32(address.to_bits());
-            b'4'
-        }
-        Subject::Address(IpAddr::V6(address)) => {
-            hasher.write_u128(address.to_bits());
-            b'6'
-        }
-        Subject::User(id) => {
-            hasher.write(id.as_bytes());
-            b'u'
-        }
-        Subject::Name(name) => {
-            hasher.write(name.as_bytes());
-            b'n'
-        }
-    };
-    hasher.write_u8(kind);
-    hasher.finish()
+impl Keys {
+    /// What stands for a scope in its keys.
+    pub(crate) fn scope(&self, name: &str) -> u64 {
+        self.0.hash(name.as_bytes()).h1
+    }
+
+    /// In few steps: the derived way takes longer than the rest of a decision. The last byte tells the
+    /// kinds apart, so that no name reads like an address.
+    pub(crate) fn key(&self, scope: u64, subject: Subject<'_>) -> Key {
+        let mut hasher = self.0;
+        hasher.write_u64(scope);
+        let kind = match subject {
+            Subject::Address(IpAddr::V4(address)) => {
+                hasher.write_u32(address.to_bits());
+                b'4'
+            }
+            Subject::Address(IpAddr::V6(address)) => {
+                hasher.write_u128(address.to_bits());
+                b'6'
+            }
+            Subject::User(id) => {
+                hasher.write(id.as_bytes());
+                b'u'
+            }
+            Subject::Name(name) => {
+                hasher.write(name.as_bytes());
+                b'n'
+            }
+        };
+        hasher.write_u8(kind);
+        let Hash128 { h1: index, h2: check } = hasher.finish128();
+        Key { index, check }
+    }
 }
 
 /// `{prefix}{kind}:{scope}:{subject}`. Scopes hold no colon and the subject comes last, so that two

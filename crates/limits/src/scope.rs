@@ -1,7 +1,6 @@
 //! Tiers and operations: what budgets are named after, and what is counted of them.
 
 use std::fmt;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,7 +48,7 @@ impl Counts {
 impl Scope {
     pub(crate) fn new(name: &'static str, on_outage: OnOutage, keys: &Keys) -> Self {
         let (windows, flights) = Default::default();
-        Self(Arc::new(Inner { name, id: keys.index.hash_one(name), on_outage, windows, flights }))
+        Self(Arc::new(Inner { name, id: keys.scope(name), on_outage, windows, flights }))
     }
 
     /// The name it was declared with; the label of its metrics.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use arrayvec::ArrayString;
 use axum::http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
@@ -12,42 +13,34 @@ const SHORTEST: usize = 8;
 
 /// Correlation id of a request, stored inline: a fresh UUIDv4, or what a trusted proxy handed on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RequestId {
-    length: u8,
-    text: [u8; LONGEST],
-}
+pub struct RequestId(ArrayString<LONGEST>);
 
 impl RequestId {
     /// A new random id.
     pub fn fresh() -> Self {
-        let mut text = [0; LONGEST];
-        let length = random_uuid().hyphenated().encode_lower(&mut text).len() as u8;
-        Self { length, text }
+        let mut buffer = Uuid::encode_buffer();
+        Self::of(random_uuid().hyphenated().encode_lower(&mut buffer))
     }
 
     /// Takes a foreign id of 8 to 64 characters out of `[A-Za-z0-9_-]`.
     pub fn foreign(value: &HeaderValue) -> Option<Self> {
-        let bytes = value.as_bytes();
-        let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-        if !(SHORTEST..=LONGEST).contains(&bytes.len()) || !bytes.iter().all(plain) {
-            return None;
-        }
-        let mut text = [0; LONGEST];
-        text[..bytes.len()].copy_from_slice(bytes);
-        Some(Self { length: bytes.len() as u8, text })
+        let text = value.to_str().ok()?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+        ((SHORTEST..=LONGEST).contains(&text.len()) && text.bytes().all(plain)).then(|| Self::of(text))
+    }
+
+    /// Takes a text that is not too long.
+    fn of(text: &str) -> Self {
+        Self(ArrayString::from(text).unwrap_or_default())
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(self.bytes()).unwrap_or_default()
+        &self.0
     }
 
     pub(crate) fn header(&self) -> HeaderValue {
-        HeaderValue::from_bytes(self.bytes()).unwrap_or(HeaderValue::from_static(""))
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.text[..usize::from(self.length)]
+        HeaderValue::from_str(self.as_str()).unwrap_or(HeaderValue::from_static(""))
     }
 }
 

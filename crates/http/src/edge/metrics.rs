@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::http::Method;
+use foldhash::fast::RandomState;
 use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
@@ -43,7 +44,7 @@ struct Series {
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    requests: ArcSwap<HashMap<Series, Histogram>>,
+    requests: ArcSwap<HashMap<Series, Histogram, RandomState>>,
     errors: [[Counter; 2]; 8],
 }
 

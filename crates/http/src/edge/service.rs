@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
 use axum::{BoxError, Router};
@@ -90,13 +90,29 @@ impl EdgeService {
         &self.edge
     }
 
-    /// Answers a request.
-    pub fn handle<B>(&self, mut request: Request<B>) -> EdgeFuture
+    /// Answers a request that came from where its extensions say: [`ConnectInfo`] and [`Encrypted`].
+    pub fn handle<B>(&self, request: Request<B>) -> EdgeFuture
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let frame = Frame::open(self.edge.clone(), &request);
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let encrypted = request.extensions().get::<Encrypted>().is_some();
+        self.handle_from(request, peer, encrypted)
+    }
+
+    /// Answers a request of this peer, which came over TLS of our own or did not.
+    pub(crate) fn handle_from<B>(
+        &self,
+        mut request: Request<B>,
+        peer: Option<IpAddr>,
+        encrypted: bool,
+    ) -> EdgeFuture
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let frame = Frame::open(self.edge.clone(), &request, peer, encrypted);
         let config = &self.edge.config;
         if is_preflight(request.method(), request.headers()) {
             let response = config.cors.preflight(config.cors.allowed(request.headers()));
@@ -201,11 +217,10 @@ struct Frame {
 }
 
 impl Frame {
-    fn open<B>(edge: Arc<Edge>, request: &Request<B>) -> Self {
+    fn open<B>(edge: Arc<Edge>, request: &Request<B>, peer: Option<IpAddr>, encrypted: bool) -> Self {
         let started = Instant::now();
         let headers = request.headers();
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        let context = context(&edge, request, peer);
+        let context = context(&edge, headers, peer, encrypted);
         let path = request.uri().path();
         let below = path.strip_prefix(&*edge.config.api_prefix);
         let quiet = below.is_some_and(|path| path == SOCKET || PROBES.contains(&path));
@@ -334,11 +349,10 @@ impl Drop for Frame {
     }
 }
 
-fn context<B>(edge: &Edge, request: &Request<B>, peer: Option<IpAddr>) -> RequestContext {
-    let (proxies, headers) = (&edge.config.trusted_proxies, request.headers());
+fn context(edge: &Edge, headers: &HeaderMap, peer: Option<IpAddr>, encrypted: bool) -> RequestContext {
+    let proxies = &edge.config.trusted_proxies;
     let trusted = !proxies.is_empty() && peer.is_some_and(|peer| proxies.trusts(peer));
     let foreign = headers.get(X_REQUEST_ID).filter(|_| trusted).and_then(RequestId::foreign);
-    let encrypted = request.extensions().get::<Encrypted>().is_some();
     let secure = if trusted { proxies.forwarded_secure(peer, headers) } else { None };
     RequestContext {
         id: foreign.unwrap_or_else(RequestId::fresh),

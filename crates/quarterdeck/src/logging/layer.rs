@@ -1,5 +1,6 @@
 //! The `tracing` layer: decides once per call site, then turns events into lines.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +18,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::line::{CONTEXT, Render, Style, escape};
+use super::line::{CONTEXT, OWN, Render, Style, escape};
 use super::queue::{Line, Queue};
 use super::redact;
 use super::writer::Command;
@@ -180,8 +181,10 @@ impl IdVisitor<'_> {
     fn set(&mut self, field: &Field, text: &str) {
         let Some(index) = CONTEXT.iter().position(|name| *name == field.name()) else { return };
         let end = (0..=ID_LIMIT.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        let mut escaped = String::with_capacity(end);
-        escape(&mut escaped, &redact::scrub(&text[..end]));
+        let text = &text[..end];
+        let text = if OWN.contains(&field.name()) { Cow::Borrowed(text) } else { redact::scrub(text) };
+        let mut escaped = String::with_capacity(text.len());
+        escape(&mut escaped, &text);
         self.0[index] = Some(escaped.into());
     }
 }

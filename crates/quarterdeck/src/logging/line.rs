@@ -4,17 +4,16 @@ use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use quarterdeck_domain::sink::LogLevel;
 use tracing::field::{Field, Visit};
 
 use super::redact::{self, Key, REDACTED};
+use super::stamp::stamp;
 
 /// Longest text of one value in bytes; what follows is cut off.
 const VALUE_LIMIT: usize = 16 * 1024;
-/// Length of [`stamp`]'s text.
-pub(super) const STAMP: usize = 27;
 /// What every JSON line begins with; the time follows.
 pub(super) const JSON_HEAD: &str = "{\"timestamp\":\"";
 
@@ -24,8 +23,11 @@ pub(super) const CONTEXT: [&str; 3] = ["request_id", "task_id", "agent_id"];
 /// Keys the line itself uses; a field of that name gets a prefix.
 const RESERVED: [&str; 4] = ["timestamp", "level", "logger", "event"];
 
+/// Names of fields every request logs: they need no escape and no look at their letters.
+const USUAL: [&str; 5] = ["request_id", "method", "path", "status_code", "duration_ms"];
+
 /// Fields of every request whose values this program makes, or checks by their characters.
-const OWN: [&str; 3] = ["request_id", "method", "trace_id"];
+pub(super) const OWN: [&str; 3] = ["request_id", "method", "trace_id"];
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,21 +109,18 @@ impl<'a> Render<'a> {
     }
 
     fn name(&mut self, name: &str) {
-        let prefix = if RESERVED.contains(&name) { "field_" } else { "" };
-        match self.style {
-            Style::Json => {
-                self.out.push_str(",\"");
-                self.out.push_str(prefix);
-                escape(self.out, name);
-                self.out.push_str("\":");
-            }
-            Style::Human { .. } => {
-                self.out.push(' ');
-                self.out.push_str(prefix);
-                escape(self.out, name);
-                self.out.push('=');
-            }
+        let (before, after) = match self.style {
+            Style::Json => (",\"", "\":"),
+            Style::Human { .. } => (" ", "="),
+        };
+        self.out.push_str(before);
+        if USUAL.contains(&name) {
+            self.out.push_str(name);
+        } else {
+            self.out.push_str(if RESERVED.contains(&name) { "field_" } else { "" });
+            escape(self.out, name);
         }
+        self.out.push_str(after);
     }
 
     fn quoted(&mut self, value: &str, write: impl FnOnce(&mut String, &str)) {
@@ -168,7 +167,7 @@ impl<'a> Render<'a> {
             self.own_context[index] = true;
         }
         self.name(name);
-        match redact::key(name) {
+        match key(name) {
             Key::Plain if OWN.contains(&name) => self.quoted(value, escape),
             Key::Plain => self.quoted(&redact::scrub(value), escape),
             Key::Secret | Key::Count => self.quoted(REDACTED, escape),
@@ -182,11 +181,19 @@ impl<'a> Render<'a> {
 
     /// A field whose value is a number.
     pub(super) fn number(&mut self, name: &str, value: impl fmt::Display) {
+        self.figure(name, |out| {
+            let _ = write!(out, "{value}");
+        });
+    }
+
+    fn integer(&mut self, name: &str, value: impl itoa::Integer) {
+        self.figure(name, |out| out.push_str(itoa::Buffer::new().format(value)));
+    }
+
+    fn figure(&mut self, name: &str, write: impl FnOnce(&mut String)) {
         self.name(name);
-        match redact::key(name) {
-            Key::Plain | Key::Count => {
-                let _ = write!(self.out, "{value}");
-            }
+        match key(name) {
+            Key::Plain | Key::Count => write(self.out),
             Key::Secret | Key::SessionId => self.quoted(REDACTED, escape),
         }
     }
@@ -224,11 +231,11 @@ impl Visit for Render<'_> {
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.number(field.name(), value);
+        self.integer(field.name(), value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.number(field.name(), value);
+        self.integer(field.name(), value);
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
@@ -240,13 +247,40 @@ impl Visit for Render<'_> {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
+        if let Some(hundredths) = hundredths(value) {
+            self.figure(field.name(), |out| decimal(out, hundredths));
         // JSON has no word for what is not finite.
-        if value.is_finite() {
+        } else if value.is_finite() {
             self.number(field.name(), value);
         } else {
             self.formatted(field.name(), format_args!("{value}"));
         }
     }
+}
+
+/// How a field of this name is treated.
+fn key(name: &str) -> Key {
+    if USUAL.contains(&name) { Key::Plain } else { redact::key(name) }
+}
+
+/// The value in hundredths, if it is a whole number of them and of at most fifteen digits: then no other
+/// text of as few digits is the same number.
+fn hundredths(value: f64) -> Option<u64> {
+    let whole = (value * 100.0).round();
+    (value.is_sign_positive() && whole < 1e15 && whole / 100.0 == value).then_some(whole as u64)
+}
+
+/// Writes hundredths as `Display` writes the number, in a tenth of its time.
+fn decimal(out: &mut String, hundredths: u64) {
+    out.push_str(itoa::Buffer::new().format(hundredths / 100));
+    let (tenth, hundredth) = (hundredths / 10 % 10, hundredths % 10);
+    let text = [b'.', b'0' + tenth as u8, b'0' + hundredth as u8];
+    let shown = match (tenth, hundredth) {
+        (0, 0) => 0,
+        (_, 0) => 2,
+        _ => 3,
+    };
+    out.push_str(std::str::from_utf8(&text[..shown]).unwrap_or_default());
 }
 
 /// An error with the errors it came from.
@@ -287,21 +321,15 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// Bytes that cannot stand in a JSON string as they are, or might be part of what cannot.
-const SPECIAL: [bool; 256] = {
-    let mut table = [true; 256];
-    let mut byte = 0x20;
-    while byte <= 0x7e {
-        table[byte] = matches!(byte as u8, b'"' | b'\\');
-        byte += 1;
-    }
-    table
-};
+/// Whether a byte cannot stand in a JSON string as it is, or might be part of what cannot.
+fn special(byte: u8) -> bool {
+    !matches!(byte, b' '..=b'~') | (byte == b'"') | (byte == b'\\')
+}
 
 /// The text as the inside of a JSON string; also keeps terminals from obeying it.
 pub(super) fn escape(out: &mut String, text: &str) {
-    // Without an early end and without branches: most texts need nothing.
-    if !text.bytes().fold(false, |special, byte| special | SPECIAL[usize::from(byte)]) {
+    // Without an early end and without branches, many bytes at a time: most texts need nothing.
+    if !text.bytes().fold(false, |found, byte| found | special(byte)) {
         return out.push_str(text);
     }
     for c in text.chars() {
@@ -328,37 +356,6 @@ const fn tint(level: LogLevel) -> &'static str {
         LogLevel::Error => "\x1b[31m",
         LogLevel::Critical => "\x1b[1;31m",
     }
-}
-
-/// RFC 3339 in UTC with microseconds. By hand: a calendar library costs more than the rest of a line.
-pub(super) fn stamp(out: &mut String, time: SystemTime) {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (seconds, micros) = (since.as_secs(), since.subsec_micros());
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days to civil date, counting years from March so that the leap day comes last.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let mut text = *b"0000-00-00T00:00:00.000000Z";
-    let mut digits = |from: usize, to: usize, mut value: u64| {
-        for place in text[from..to].iter_mut().rev() {
-            *place = b'0' + u8::try_from(value % 10).unwrap_or(0);
-            value /= 10;
-        }
-    };
-    digits(0, 4, year);
-    digits(5, 7, month);
-    digits(8, 10, day);
-    digits(11, 13, rest / 3600);
-    digits(14, 16, rest / 60 % 60);
-    digits(17, 19, rest % 60);
-    digits(20, 26, u64::from(micros));
-    out.push_str(std::str::from_utf8(&text).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod net;
 mod otlp;
 mod queue;
 mod redact;
+mod stamp;
 mod syslog;
 mod writer;
 

@@ -11,8 +11,9 @@ use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout};
 
-use super::line::{JSON_HEAD, STAMP};
+use super::line::JSON_HEAD;
 use super::net::{FIRST_PAUSE, Message, Progress};
+use super::stamp::STAMP;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const SEND_WITHIN: Duration = Duration::from_secs(10);

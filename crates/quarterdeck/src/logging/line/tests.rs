@@ -1,6 +1,5 @@
-use std::time::Duration;
+use std::time::UNIX_EPOCH;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -105,13 +104,10 @@ fn a_huge_value_is_cut_at_a_character_and_marked() {
 
 proptest! {
     #[test]
-    fn the_stamp_is_the_calendars(seconds in 0_u64..8_000_000_000, micros in 0_u32..1_000_000) {
-        let time = UNIX_EPOCH + Duration::new(seconds, micros * 1000);
-        let mut ours = String::new();
-        stamp(&mut ours, time);
-        prop_assert_eq!(ours.len(), STAMP);
-        let theirs = DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Micros, true);
-        prop_assert_eq!(ours, theirs);
+    fn every_number_of_hundredths_reads_as_display_writes_it(whole in 0..1_000_000_000_000_000_u64) {
+        let value = whole as f64 / 100.0;
+        prop_assert_eq!(hundredths(value), Some(whole));
+        decimal_reads_as_displayed(value);
     }
 
     #[test]
@@ -133,5 +129,20 @@ proptest! {
             render.text("message", &message);
         });
         prop_assert_eq!(human.find(char::is_control), Some(human.len() - 1));
+    }
+}
+
+#[test]
+fn decimals_read_as_display_writes_them() {
+    for value in [0.0, -0.0, 0.5, 12.0, 0.01, 0.1, 1.005, 99.99, 1e13, 123_456_789_012_345.6, 1e300, -3.25] {
+        decimal_reads_as_displayed(value);
+    }
+}
+
+fn decimal_reads_as_displayed(value: f64) {
+    if let Some(hundredths) = hundredths(value) {
+        let mut out = String::new();
+        decimal(&mut out, hundredths);
+        assert_eq!(out, value.to_string());
     }
 }
