@@ -136,7 +136,7 @@ impl Hot {
                     }
                 });
             }
-            Signal::Setting { .. } => {}
+            Signal::Setting { .. } | Signal::Interrupt { .. } => {}
         }
     }
 

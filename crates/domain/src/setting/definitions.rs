@@ -14,7 +14,10 @@ macro_rules! settings {
 }
 
 pub(super) fn all() -> impl Iterator<Item = Definition> {
-    [api::ALL, backup::ALL, observability::ALL, security::ALL].into_iter().flatten().copied()
+    [api::ALL, backup::ALL, communication::ALL, observability::ALL, security::ALL]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// The HTTP interface: server, transport, limits, sign-in.
@@ -214,6 +217,18 @@ pub mod backup {
         DESTRUCTIVE_ROLES: String =
             Setting::word(Backup, "destructive_roles", &["system_or_write", "ceo_or_system"], "system_or_write")
             .group("access").advanced().file("backup.destructive_roles");
+    }
+}
+
+/// Messages and streams.
+pub mod communication {
+    use super::super::Namespace::Communication;
+    use super::super::{Definition, Setting};
+
+    settings! {
+        "Events that may wait for one reader of an event stream; what does not fit is dropped for that reader."
+        EVENT_STREAM_MAX_QUEUE_SIZE: i64 = Setting::int(Communication, "event_stream_max_queue_size", "256")
+            .within(16, 10_000).group("event_stream").advanced().restart();
     }
 }
 
