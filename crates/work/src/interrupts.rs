@@ -34,23 +34,23 @@ struct Inner {
     waiting: Arc<Waiting>,
 }
 
-/// Who waits here, by interrupt.
+/// Who waits here, by interrupt: a bell, and how many listen to it.
 #[derive(Default)]
-struct Waiting(Mutex<HashMap<String, Arc<Notify>>>);
+struct Waiting(Mutex<HashMap<String, (Arc<Notify>, usize)>>);
 
 impl Waiting {
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Arc<Notify>>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, (Arc<Notify>, usize)>> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn hear(&self, signal: &Signal) {
         match signal {
             Signal::Interrupt { id } => {
-                if let Some(bell) = self.all().get(id) {
+                if let Some((bell, _)) = self.all().get(id) {
                     bell.notify_waiters();
                 }
             }
-            Signal::Everything => self.all().values().for_each(|bell| bell.notify_waiters()),
+            Signal::Everything => self.all().values().for_each(|(bell, _)| bell.notify_waiters()),
             _ => {}
         }
     }
@@ -65,17 +65,21 @@ struct Waiter<'w> {
 
 impl<'w> Waiter<'w> {
     fn new(waiting: &'w Waiting, id: &'w str) -> Self {
-        let bell = Arc::clone(waiting.all().entry(id.to_owned()).or_default());
-        Self { waiting, id, bell }
+        let mut all = waiting.all();
+        let (bell, listeners) = all.entry(id.to_owned()).or_default();
+        *listeners += 1;
+        Self { waiting, id, bell: Arc::clone(bell) }
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut all = self.waiting.all();
-        // The map's own reference and this one: nobody else waits. New ones come under this lock.
-        if Arc::strong_count(&self.bell) <= 2 {
-            all.remove(self.id);
+        if let Some((_, listeners)) = all.get_mut(self.id) {
+            *listeners -= 1;
+            if *listeners == 0 {
+                all.remove(self.id);
+            }
         }
     }
 }
