@@ -199,9 +199,9 @@ impl Interrupts {
         interrupt::pending(self.0.store.read(), session).await
     }
 
-    /// How many interrupts are waited for on this copy of the program.
+    /// How many wait on this copy of the program.
     pub fn awaited(&self) -> usize {
-        self.0.waiting.all().len()
+        self.0.waiting.all().values().map(|(_, listeners)| listeners).sum()
     }
 }
 
