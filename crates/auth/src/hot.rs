@@ -143,7 +143,7 @@ impl Hot {
                     }
                 });
             }
-            Signal::Setting { .. } => {}
+            Signal::Setting { .. } | Signal::Interrupt { .. } => {}
         }
     }
 

@@ -11,7 +11,7 @@
 //! | PostgreSQL | the shared log, in commit order | `NOTIFY`, and a look each second |
 //! | NATS | a JetStream stream | an ordered consumer each |
 //!
-//! [`message`] is another subject: mail between agents.
+//! [`message`] and [`sessions`] are other subjects: mail between agents, and what they do while people watch.
 
 mod fan_out;
 mod log_reader;
@@ -19,6 +19,7 @@ pub mod message;
 mod nats;
 mod published;
 mod relay;
+pub mod sessions;
 mod topic;
 
 use std::collections::HashMap;

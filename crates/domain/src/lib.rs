@@ -8,9 +8,11 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod identity;
+pub mod interrupt;
 pub mod role;
 pub mod setting;
 pub mod sink;
+pub mod stream;
 pub mod text;
 pub mod user;
 

@@ -1,7 +1,7 @@
 //! Run-time settings: what exists, which values are allowed, where a value came from.
 //!
-//! A setting is declared once, in [`api`], [`backup`], [`observability`] or [`security`]. The declaration
-//! is both its wire [`Definition`] and the typed handle that code reads it with.
+//! A setting is declared once, in [`api`], [`backup`], [`communication`], [`observability`] or
+//! [`security`]. The declaration is both its wire [`Definition`] and the typed handle that code reads it with.
 
 mod definitions;
 mod registry;

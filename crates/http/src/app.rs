@@ -9,8 +9,10 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use quarterdeck_auth::Auth;
 use quarterdeck_bus::Bus;
+use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
+use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::Settings;
 
 use crate::edge::{Edge, RouteTemplate};
@@ -41,6 +43,10 @@ pub struct Parts {
     pub limits: Arc<Limits>,
     /// News of what has happened.
     pub bus: Bus,
+    /// Session events, for event streams.
+    pub streams: Arc<SessionHub>,
+    /// Agents that wait for people.
+    pub interrupts: Interrupts,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

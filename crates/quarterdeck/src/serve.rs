@@ -7,9 +7,10 @@ use std::time::Duration;
 use quarterdeck_auth::config::PathPattern;
 use quarterdeck_auth::{Auth, HashCost, resolve_secret};
 use quarterdeck_bus::Bus;
+use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::{SharedClock, SystemClock};
 use quarterdeck_domain::event::EventType;
-use quarterdeck_domain::setting::{Registry, SettingSource, api};
+use quarterdeck_domain::setting::{Registry, SettingSource, api, communication};
 use quarterdeck_http::app::{App, Parts, VERSION};
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_http::edge::{CorsPolicy, Edge, EdgeConfig, EdgeService, TrustedProxies, wrap};
@@ -21,6 +22,7 @@ use quarterdeck_http::ws::Sockets;
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
+use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -102,7 +104,8 @@ async fn start_and_wait(
     .await;
     app.edge.drain();
     stopping.cancel();
-    // Sockets say goodbye while the listener lets requests finish.
+    // Sockets and streams say goodbye while the listener lets requests finish.
+    app.streams.stop();
     app.sockets.stop().await;
     if let Err(error) = reporting.await {
         tracing::error!(target: "api", error = %error, "api.ws.presence_ended");
@@ -162,6 +165,10 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         edge.metrics().recorder(),
         Arc::clone(&clock),
     );
+    let queue =
+        usize::try_from(settings.get(&communication::EVENT_STREAM_MAX_QUEUE_SIZE)).unwrap_or_default();
+    let streams = SessionHub::start(queue, Arc::clone(&clock));
+    let interrupts = Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock));
     let rights = Rights::of(&store);
     let upkeep = Upkeep {
         bus: bus.clone(),
@@ -188,6 +195,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         settings,
         limits,
         bus,
+        streams,
+        interrupts,
         sockets,
         rights,
         edge,

@@ -13,6 +13,7 @@ mod tx;
 pub mod api_key;
 pub mod config;
 pub mod event_log;
+pub mod interrupt;
 pub mod login_attempt;
 pub mod outbox;
 pub mod presence;

@@ -30,6 +30,11 @@ pub enum Signal {
         /// Its key.
         key: String,
     },
+    /// One interrupt no longer waits.
+    Interrupt {
+        /// Its id.
+        id: String,
+    },
     /// News may have been missed: drop what is cached.
     Everything,
 }

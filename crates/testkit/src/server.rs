@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use quarterdeck_auth::{Auth, AuthConfig, HashCost, JwtSecret, NewKey, Password};
+use quarterdeck_bus::sessions::{QUEUE, SessionHub};
 use quarterdeck_bus::{Bus, Options as BusOptions};
 use quarterdeck_domain::clock::{Clock, ManualClock, SharedClock};
 use quarterdeck_domain::role::HumanRole;
@@ -19,6 +20,7 @@ use quarterdeck_http::v1::{self, health::Health};
 use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
+use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -61,6 +63,8 @@ pub struct Options {
     pub bus: BusOptions,
     /// WebSockets.
     pub sockets: SocketOptions,
+    /// Events that may wait for a reader of an event stream.
+    pub stream_queue: usize,
     /// Endpoints beside those of the program.
     pub endpoints: Vec<Endpoint>,
 }
@@ -86,6 +90,7 @@ impl Default for Options {
             limiter: None,
             bus: BusOptions::default(),
             sockets: SocketOptions::default(),
+            stream_queue: QUEUE,
             endpoints: Vec::new(),
         }
     }
@@ -144,9 +149,12 @@ impl TestServer {
         limits.set_overrides(options.overrides);
         let bus = Bus::start(store.clone(), Arc::clone(&clock), options.bus).await.expect("news travels");
         let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
+        let streams = SessionHub::start(options.stream_queue, Arc::clone(&clock));
         App::new(Parts {
             auth,
             bus,
+            interrupts: Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock)),
+            streams,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
             limits: Arc::new(limits),

@@ -1,3 +1,4 @@
-//! What gets done: settings.
+//! What gets done: settings, interrupts.
 
+pub mod interrupts;
 pub mod settings;

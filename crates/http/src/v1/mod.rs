@@ -9,6 +9,7 @@ mod sessions;
 mod settings;
 mod setup;
 mod sinks;
+mod streams;
 mod users;
 
 use crate::endpoint::Endpoint;
@@ -26,6 +27,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         users::endpoints(),
         backups::endpoints(),
         realtime::endpoints(),
+        streams::endpoints(),
     ]
     .into_iter()
     .flatten()
