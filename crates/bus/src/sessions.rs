@@ -32,7 +32,6 @@ const SWEEP: Duration = Duration::from_secs(300);
 const IDLE: Duration = Duration::from_secs(86_400);
 
 /// An event as it goes over the wire, written once for all who watch.
-#[derive(Debug)]
 pub struct Told {
     id: Arc<str>,
     frame: Bytes,
