@@ -131,8 +131,8 @@ impl SessionEventType {
     }
 }
 
-/// Something that happened in a session.
-#[derive(Clone, Debug, Serialize)]
+/// Something that happened in a session. What it holds is for those who watch, not for a log.
+#[derive(Clone, Serialize)]
 pub struct SessionEvent {
     /// `evt-` and 32 hexadecimal digits; an event told twice keeps it.
     id: String,
@@ -194,10 +194,7 @@ impl SessionEvent {
     /// of tool and call. `None` when there is nothing to hide.
     pub fn masked(&self) -> Option<Self> {
         let mut masked = self.clone();
-        let mut hides = masked.payload.values_mut().fold(false, |hides, value| hide_below(value) || hides);
-        if let Some(arguments) = masked.payload.get_mut(TOOL_ARGS) {
-            hides |= hide(arguments);
-        }
+        let mut hides = hide_in(&mut masked.payload);
         if self.event_type == SessionEventType::ToolCallArgs {
             let known = ["tool_call_id", "tool_name", TOOL_ARGS];
             for (name, value) in &mut masked.payload {
@@ -230,14 +227,22 @@ pub fn hide(value: &mut Value) -> bool {
     }
 }
 
-fn hide_below(value: &mut Value) -> bool {
-    match value {
-        Value::Object(members) => members.iter_mut().fold(false, |hides, (name, value)| {
-            (if name == TOOL_ARGS { hide(value) } else { hide_below(value) }) || hides
-        }),
-        Value::Array(all) => all.iter_mut().fold(false, |hides, value| hide_below(value) || hides),
-        _ => false,
+fn hide_in(members: &mut Map<String, Value>) -> bool {
+    let mut hides = false;
+    for (name, value) in members {
+        hides |= if name == TOOL_ARGS { hide(value) } else { hide_below(value) };
     }
+    hides
+}
+
+fn hide_below(value: &mut Value) -> bool {
+    let mut hides = false;
+    match value {
+        Value::Object(members) => hides = hide_in(members),
+        Value::Array(all) => all.iter_mut().for_each(|value| hides |= hide_below(value)),
+        _ => {}
+    }
+    hides
 }
 
 #[cfg(test)]

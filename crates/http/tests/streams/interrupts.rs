@@ -94,9 +94,11 @@ on_both_databases! {
         let there = second.as_ref().unwrap_or(&server);
         let ceo = there.ceo().await;
         let mut ends = [0, 0];
-        for round in 0..60u64 {
+        for round in 0..60 {
             let id = tool(&server, "s").await;
-            let waits = waiter(&server, &id, Duration::from_micros(round * 250)).await;
+            // From nothing to a second, through the time an answer takes.
+            let longest = Duration::from_secs_f64(1e-6 * 1.26f64.powi(round));
+            let waits = waiter(&server, &id, longest).await;
             let answered = ceo.clone().post(&resume(&id), &json!({"decision": "approve"})).await;
             match (answer(waits).await, answered.status) {
                 (Some(resolution), 200) => {
@@ -110,7 +112,7 @@ on_both_databases! {
                 other => panic!("two ends: {other:?}"),
             }
         }
-        assert!(ends[1] > 0, "{ends:?}");
+        assert!(ends[0] > 0 && ends[1] > 0, "{ends:?}");
         let pending = ceo.clone().get("/api/v1/interrupts").await.expect(200);
         assert_eq!(pending.data(), json!([]));
     }
