@@ -1,7 +1,7 @@
 //! Handing events to listeners, apart from whoever published them.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -14,6 +14,9 @@ use crate::topic::Topic;
 pub(crate) struct FanOut {
     grown: Mutex<VecDeque<Arc<Topic>>>,
     ready: Notify,
+    /// Rung whenever nothing is left to be handed over.
+    done: Notify,
+    busy: AtomicBool,
     handed: AtomicU64,
 }
 
@@ -37,6 +40,7 @@ impl FanOut {
                 () = stopping.cancelled() => return,
                 () = self.ready.notified() => {}
             }
+            self.busy.store(true, Ordering::Release);
             while let Some(topic) = self.next() {
                 // Lowered first: what is appended from here on calls again.
                 topic.queued.store(false, Ordering::Release);
@@ -44,6 +48,21 @@ impl FanOut {
                 self.handed.fetch_add(handed as u64, Ordering::Relaxed);
                 tokio::task::yield_now().await;
             }
+            self.busy.store(false, Ordering::Release);
+            self.done.notify_waiters();
+        }
+    }
+
+    /// Done when nothing waits to be handed over.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let mut done = std::pin::pin!(self.done.notified());
+            done.as_mut().enable();
+            let waits = !self.grown.lock().unwrap_or_else(|e| e.into_inner()).is_empty();
+            if !waits && !self.busy.load(Ordering::Acquire) {
+                return;
+            }
+            done.await;
         }
     }
 

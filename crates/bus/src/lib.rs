@@ -151,6 +151,23 @@ impl Bus {
             .await
     }
 
+    /// As [`publish`](Self::publish), and waits a little until the listeners of this copy have it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn publish_here(&self, event: Event) -> Result<()> {
+        let topic = self.0.hub.topic(&event.channel);
+        let before = topic.top();
+        let next = Position { seq: before.seq + 1, ..before };
+        self.publish(event).await?;
+        let heard = async {
+            topic.reached(&next).await;
+            self.0.hub.fan_out.idle().await;
+        };
+        let _ = tokio::time::timeout(PATIENCE, heard).await;
+        Ok(())
+    }
+
     /// A channel everybody shares.
     pub fn shared(&self, channel: Shared) -> &Arc<Topic> {
         &self.0.hub.shared[channel as usize]

@@ -114,7 +114,7 @@ mod tests {
         let position = Position { epoch: "e1".into(), seq: 7 };
         let event = Published::new(position, Bytes::from_static(br#"{"payload":{"a":1},"event_id":"x"}"#), 0);
         let read = |form| -> Value {
-            serde_json::from_slice(event.form(form, |text| Bytes::copy_from_slice(text))).unwrap()
+            serde_json::from_slice(event.form(form, Bytes::copy_from_slice)).unwrap()
         };
         assert_eq!(read(Form::Plain), json!({"payload": {"a": 1}, "event_id": "x"}));
         let placed = json!({"payload": {"a": 1}, "event_id": "x", "position": {"epoch": "e1", "seq": 7}});

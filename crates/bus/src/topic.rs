@@ -68,12 +68,15 @@ struct Log {
     pending: VecDeque<Arc<Published>>,
 }
 
+/// By their ids: what each calls the channel, and who it is.
+type Listeners = HashMap<u64, (u8, Arc<dyn Listener>)>;
+
 /// A channel.
 pub struct Topic {
     channel: Channel,
     history: History,
     log: Mutex<Log>,
-    listeners: Mutex<HashMap<u64, (u8, Arc<dyn Listener>)>>,
+    listeners: Mutex<Listeners>,
     /// Whether it waits for the task that hands events over.
     pub(crate) queued: AtomicBool,
     grown: Notify,
@@ -111,7 +114,7 @@ impl Topic {
         self.log.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn listeners(&self) -> MutexGuard<'_, HashMap<u64, (u8, Arc<dyn Listener>)>> {
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
         self.listeners.lock().unwrap_or_else(|e| e.into_inner())
     }
 

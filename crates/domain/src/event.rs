@@ -287,7 +287,7 @@ mod tests {
     fn the_envelope_is_the_one_of_the_wire() {
         let event =
             Event::new(EventType::SettingChanged, now(), json!({"namespace": "api", "key": "x"})).unwrap();
-        let wire: Value = serde_json::from_str(&event.body()).unwrap();
+        let wire: Value = serde_json::from_str(event.body()).unwrap();
         assert_eq!(
             wire,
             json!({

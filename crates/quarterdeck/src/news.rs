@@ -143,7 +143,7 @@ fn seconds(seconds: i64) -> Duration {
 /// Tells everyone who listens; the server goes on without.
 pub(crate) async fn announce(app: &App, event_type: EventType, payload: Value) {
     let told = match Event::new(event_type, app.clock.now(), payload) {
-        Ok(event) => app.bus.publish(event).await,
+        Ok(event) => app.bus.publish_here(event).await,
         Err(refused) => Err(refused),
     };
     if let Err(error) = told {

@@ -351,15 +351,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn called(&mut self, calls: u8) {
         if calls & STOP != 0 {
+            // What was told before the end is still sent.
+            self.out.append(&mut self.lane);
+            let mut rest = VecDeque::new();
+            self.peer.take(&mut rest, self.app.bus.now_micros());
+            self.out.append(&mut rest);
             self.close(Close::new(1012, "Server shutdown"));
         } else if calls & RECHECK != 0 {
             self.recheck(false).await;
         }
     }
 
-    /// Begins to close: whatever still waits is not sent any more.
+    /// Begins to close: what is on its way is still sent, and nothing behind it.
     pub(super) fn close(&mut self, close: Close) {
         if self.closing.is_none() {
+            if close.code == 4003 {
+                // Whoever lost the right gets no more; a frame that is half written must be finished.
+                self.out.truncate(1);
+            }
             self.say_farewell(codec::close(Some(close.code), close.reason), close.code);
             tracing::debug!(
                 target: "api", user_id = %self.peer.user_id, code = close.code, reason = close.reason, "api.ws.closing"
@@ -368,8 +377,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn say_farewell(&mut self, frame: Bytes, code: u16) {
-        // A frame that is half written must be finished.
-        self.out.truncate(1);
         self.out.push_back(frame);
         self.lane.clear();
         self.closing = Some(Instant::now() + FAREWELL);
