@@ -116,7 +116,8 @@ fn spawn(folder: &TempDir, variables: &[(&str, &str)]) -> Result<(Child, String)
     Ok((process, url.to_owned()))
 }
 
-fn terminate(process: &mut Child) -> Result<(), Failure> {
+/// Asks a process to end and waits for it.
+pub(crate) fn terminate(process: &mut Child) -> Result<(), Failure> {
     Command::new("kill").arg(process.id().to_string()).status()?;
     process.wait()?;
     Ok(())
