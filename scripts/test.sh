@@ -19,6 +19,7 @@ trap 'exit 143' TERM HUP
 missing_packages() {
   postgres_bin >/dev/null || echo postgresql
   has redis-server || echo redis-server
+  has nats-server || echo nats-server
   [[ -n $CHROMIUM ]] || echo chromium
   has shellcheck || echo shellcheck
   has curl || echo curl

@@ -120,7 +120,7 @@ impl Hot {
 
     pub(crate) fn hear(this: &Arc<Self>, signal: &Signal) {
         match signal {
-            Signal::Identities => {
+            Signal::Keys | Signal::User { .. } => {
                 this.epoch.fetch_add(1, Ordering::AcqRel);
             }
             Signal::SessionRevoked { session_id, until } => this.mark_revoked(session_id.clone(), *until),

@@ -133,7 +133,7 @@ impl Auth {
     /// The caller as they are now, for a credential that was checked a while ago.
     ///
     /// # Errors
-    /// 401 when the user is gone, the session was revoked or the password changed since.
+    /// 401 when the user is gone, the session or key was revoked or the password changed since.
     pub async fn recheck(&self, before: &Identity) -> Result<Identity> {
         if let Some(session) = &before.session_id {
             self.not_revoked(session).await?;
@@ -142,6 +142,15 @@ impl Auth {
             self.hot.account(&before.user_id).await?.ok_or_else(|| unauthorized("jwt_user_not_found"))?;
         let mut now = identity(&account, before.auth_method);
         now.session_id.clone_from(&before.session_id);
+        if let Some(id) = &before.api_key_id {
+            let key = api_key::by_id(self.store.read(), id).await?;
+            let key = key.filter(|key| !key.revoked).ok_or_else(|| unauthorized("api_key_revoked"))?;
+            if key.expires_at.is_some_and(|end| end < self.clock.now()) {
+                return Err(unauthorized("api_key_expired"));
+            }
+            now.role = key.role.min(account.role);
+            now.api_key_id = Some(Arc::clone(id));
+        }
         Ok(now)
     }
 }
@@ -151,7 +160,7 @@ fn seconds(seconds: i64) -> i64 {
     seconds.saturating_mul(1_000_000)
 }
 
-fn identity(account: &Account, auth_method: AuthMethod) -> Identity {
+pub(crate) fn identity(account: &Account, auth_method: AuthMethod) -> Identity {
     Identity {
         user_id: account.id.clone(),
         username: account.username.clone(),

@@ -105,7 +105,7 @@ impl Auth {
         cost: HashCost,
     ) -> Result<Arc<Self>> {
         let hot = Arc::new(Hot::new(store.clone(), Arc::clone(&clock)));
-        let tickets = Arc::new(Tickets::new(Arc::clone(&clock)));
+        let tickets = Arc::new(Tickets::new(&store, Arc::clone(&clock)));
         let (news, tickets_news) = (Arc::clone(&hot), Arc::clone(&tickets));
         store.on_signal(move |signal| {
             Hot::hear(&news, signal);

@@ -249,6 +249,7 @@ impl Auth {
         let now = self.clock.now();
         let session_id = uuid::Uuid::new_v4().simple().to_string();
         let mut issued = self.issue(tx, user, session_id, client, now).await?;
+        session::announce(tx, &issued.user.id, &issued.session_id, now);
         let limit = self.live().max_concurrent_sessions as usize;
         if limit > 0 {
             let (user_id, keep) = (&issued.user.id, &issued.session_id);

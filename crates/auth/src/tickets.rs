@@ -1,19 +1,22 @@
 //! One-time WebSocket tickets: proof of a caller that may travel in a URL because it works once,
-//! for half a minute, on this copy of the program.
+//! for half a minute. Where several copies of the program share a database, any of them takes it back.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::identity::{AuthMethod, Identity};
 use quarterdeck_domain::user::SYSTEM_USER;
 use quarterdeck_domain::{Error, ErrorCode, Result};
+use quarterdeck_store::{Store, ws_ticket};
 use sha2::{Digest, Sha256};
 
 use crate::Auth;
+use crate::identify::identity;
 use crate::login::random_token;
+use crate::secret::hex;
 
 const LIFETIME: Duration = Duration::from_secs(30);
 const MAX_PENDING: usize = 5;
@@ -33,6 +36,8 @@ struct Pending {
 }
 
 pub(crate) struct Tickets {
+    /// Where copies share them; `None` keeps them in memory.
+    shared: Option<Store>,
     clock: SharedClock,
     max_pending: AtomicUsize,
     /// By SHA-256 of the ticket: memory that leaks gives nothing away, and lookup time says nothing
@@ -41,8 +46,13 @@ pub(crate) struct Tickets {
 }
 
 impl Tickets {
-    pub(crate) fn new(clock: SharedClock) -> Self {
-        Self { clock, max_pending: AtomicUsize::new(MAX_PENDING), pending: Mutex::default() }
+    pub(crate) fn new(store: &Store, clock: SharedClock) -> Self {
+        let shared = (store.backend_name() == "postgres").then(|| store.clone());
+        Self { shared, ..Self::in_memory(clock) }
+    }
+
+    fn in_memory(clock: SharedClock) -> Self {
+        Self { shared: None, clock, max_pending: AtomicUsize::new(MAX_PENDING), pending: Mutex::default() }
     }
 
     pub(crate) fn set_max_pending(&self, tickets: usize) {
@@ -51,6 +61,22 @@ impl Tickets {
 
     fn pending(&self) -> MutexGuard<'_, HashMap<[u8; 32], Pending>> {
         self.pending.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    async fn issue_shared(&self, store: &Store, identity: &Identity) -> Result<Option<IssuedTicket>> {
+        let ticket = random_token();
+        let (digest, most) = (hex(&digest(&ticket)), self.max_pending.load(Ordering::Relaxed));
+        let (user, session) = (Arc::clone(&identity.user_id), identity.session_id.clone());
+        let now = self.clock.now();
+        let stored = store
+            .write(move |tx| {
+                Box::pin(async move {
+                    let end = now + LIFETIME;
+                    ws_ticket::insert(tx, &digest, &user, session.as_deref(), end, now, most).await
+                })
+            })
+            .await?;
+        Ok(stored.then(|| IssuedTicket { ticket, expires_in: LIFETIME.as_secs().max(1) }))
     }
 
     fn issue(&self, identity: Identity) -> Option<IssuedTicket> {
@@ -113,7 +139,7 @@ impl Auth {
     ///
     /// # Errors
     /// 403/1001 for the system user, 401/1000 for API keys, 409/4000 with too many unused tickets.
-    pub fn issue_ticket(&self, caller: &Identity) -> Result<IssuedTicket> {
+    pub async fn issue_ticket(&self, caller: &Identity) -> Result<IssuedTicket> {
         if &*caller.user_id == SYSTEM_USER {
             return Err(Error::forbidden("System user cannot open WebSocket connections")
                 .because("system_user_ws_ticket_blocked"));
@@ -122,7 +148,11 @@ impl Auth {
             return Err(Error::with(ErrorCode::Unauthorized, "WebSocket tickets require JWT authentication")
                 .because("ws_ticket_requires_jwt"));
         }
-        let issued = self.tickets.issue(caller.clone()).ok_or_else(|| {
+        let issued = match &self.tickets.shared {
+            Some(store) => self.tickets.issue_shared(store, caller).await?,
+            None => self.tickets.issue(caller.clone()),
+        };
+        let issued = issued.ok_or_else(|| {
             Error::conflict("Too many unused WebSocket tickets").because("ws_ticket_limit_exceeded")
         })?;
         tracing::info!(target: "auth", user_id = %caller.user_id, ttl = issued.expires_in, "ws.ticket_issued");
@@ -131,15 +161,40 @@ impl Auth {
 
     /// The owner of a ticket, which is used up by the question; `None` for unknown, used and expired
     /// ones alike. The caller rechecks the identity with [`Auth::recheck`].
-    pub fn consume_ticket(&self, ticket: &str) -> Option<Identity> {
-        self.tickets.consume(ticket)
+    ///
+    /// # Errors
+    /// Those of the store, where tickets are shared.
+    pub async fn consume_ticket(&self, ticket: &str) -> Result<Option<Identity>> {
+        let Some(store) = &self.tickets.shared else { return Ok(self.tickets.consume(ticket)) };
+        let Some(owner) = ws_ticket::take(store, &hex(&digest(ticket))).await? else {
+            tracing::warn!(target: "auth", "ws.ticket_invalid");
+            return Ok(None);
+        };
+        if !owner.is_good_at(self.clock.now()) {
+            tracing::warn!(target: "auth", user_id = owner.user_id, "ws.ticket_expired");
+            return Ok(None);
+        }
+        let Some(account) = self.hot.account(&owner.user_id).await? else { return Ok(None) };
+        let mut found = identity(&account, AuthMethod::WsTicket);
+        found.session_id = owner.session_id.map(Into::into);
+        tracing::info!(target: "auth", user_id = %found.user_id, "ws.ticket_consumed");
+        Ok(Some(found))
+    }
+
+    /// Drops expired tickets.
+    pub(crate) async fn sweep_tickets(&self) -> Result<()> {
+        self.tickets.sweep();
+        if let Some(store) = &self.tickets.shared {
+            let now = self.clock.now();
+            store.write(move |tx| Box::pin(async move { ws_ticket::sweep(tx, now).await })).await?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     use chrono::DateTime;
     use quarterdeck_domain::clock::ManualClock;
@@ -147,7 +202,7 @@ mod tests {
 
     fn tickets() -> (Arc<ManualClock>, Arc<Tickets>) {
         let clock = ManualClock::at(DateTime::UNIX_EPOCH);
-        (Arc::clone(&clock), Arc::new(Tickets::new(clock)))
+        (Arc::clone(&clock), Arc::new(Tickets::in_memory(clock)))
     }
 
     fn caller(id: &str) -> Identity {

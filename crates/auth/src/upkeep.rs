@@ -11,7 +11,7 @@ impl Auth {
     /// Drops what has ended: tickets, sessions, refresh tokens, old failures; notes when keys were last
     /// used. One failing step is logged and does not stop the others.
     pub async fn upkeep(self: &Arc<Self>) {
-        self.tickets.sweep();
+        log("ws_tickets", self.sweep_tickets().await);
         self.hot.prune();
         log("revoked_sessions", self.hot.load_revoked().await);
         let now = self.clock.now();

@@ -184,7 +184,7 @@ impl Auth {
                     }
                     refresh_token::use_up_user(tx, &user.id, now).await?;
                     session::revoke_all(tx, &user.id, None, now).await?;
-                    user::delete(tx, &user.id).await
+                    user::delete(tx, &user.id, now).await
                 })
             })
             .await;

@@ -2,9 +2,11 @@
 //!
 //! Nothing here does I/O, awaits, or knows HTTP beyond the status numbers of the error table.
 
+pub mod channel;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod event;
 pub mod identity;
 pub mod role;
 pub mod setting;

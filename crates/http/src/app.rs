@@ -8,6 +8,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use quarterdeck_auth::Auth;
+use quarterdeck_bus::Bus;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
 use quarterdeck_work::settings::Settings;
@@ -16,7 +17,9 @@ use crate::edge::{Edge, RouteTemplate};
 use crate::endpoint::Endpoint;
 use crate::gate::{self, Gate};
 use crate::limits::Limits;
+use crate::rights::Rights;
 use crate::v1::health::Health;
+use crate::ws::Sockets;
 use crate::{docs, openapi, pages, v1};
 
 /// Version of the program.
@@ -36,6 +39,12 @@ pub struct Parts {
     pub settings: Settings,
     /// How often and how many.
     pub limits: Arc<Limits>,
+    /// News of what has happened.
+    pub bus: Bus,
+    /// WebSockets.
+    pub sockets: Arc<Sockets>,
+    /// Rights of callers that stay.
+    pub rights: Arc<Rights>,
     /// The edge the router is wrapped in.
     pub edge: Arc<Edge>,
     /// Clocks.
@@ -69,6 +78,10 @@ impl App {
             .layer(from_fn_with_state(self.clone(), gate::charge_floor));
         for Endpoint { docs, route } in endpoints {
             let path = format!("{}{}", self.api_prefix, docs.path);
+            if docs.ungated {
+                router = router.route(&path, route);
+                continue;
+            }
             // Labels of metrics live as long as the program; routers are built once.
             let template = RouteTemplate(Box::leak(path.clone().into_boxed_str()));
             let operation = self.limits.operation(&docs);

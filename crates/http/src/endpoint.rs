@@ -57,6 +57,8 @@ pub struct Docs {
     pub open_to_forced_change: bool,
     /// Whether it stays public even if the operator lists the public paths anew.
     pub always_public: bool,
+    /// Whether it proves and counts its callers by itself: nothing stands before it.
+    pub ungated: bool,
     /// How often one subject may call.
     pub rate: Option<Rate>,
     /// How many calls of one subject may be under way.
@@ -131,6 +133,7 @@ impl Docs {
             csrf_exempt: false,
             open_to_forced_change: false,
             always_public: false,
+            ungated: false,
             rate: None,
             in_flight: None,
             checks_credentials: false,
@@ -165,6 +168,12 @@ impl Docs {
     /// Public whatever paths the operator lists as public.
     pub fn always_public(mut self) -> Self {
         self.always_public = true;
+        self
+    }
+
+    /// Proves and counts its callers by itself: no identity, no tier and no CSRF check stands before it.
+    pub fn ungated(mut self) -> Self {
+        self.ungated = true;
         self
     }
 

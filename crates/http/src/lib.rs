@@ -14,5 +14,7 @@ mod gate;
 pub mod limits;
 mod openapi;
 pub mod pages;
+pub mod rights;
 pub mod server;
 pub mod v1;
+pub mod ws;

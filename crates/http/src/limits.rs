@@ -89,6 +89,7 @@ pub struct Limits {
     excluded: HashSet<String>,
     overrides: ArcSwap<Overrides>,
     blocked: Blocked,
+    refused_handshakes: Scope,
 }
 
 struct Tier {
@@ -143,7 +144,9 @@ impl Limits {
         let quota = CREDENTIAL_CHECKS.filter(|_| tiers.credential_checks);
         let credentials =
             quota.map(|quota| Tier { scope: limiter.scope("credentials", OnOutage::Refuse), quota });
+        let refused_handshakes = limiter.scope("ws.refused", OnOutage::LocalWindow);
         Ok(Self {
+            refused_handshakes,
             limiter,
             clock,
             floor,
@@ -179,6 +182,13 @@ impl Limits {
             cap: docs.in_flight,
             checks_credentials: docs.checks_credentials,
         }
+    }
+
+    /// Counts a refused WebSocket handshake; whether its address has had no more than allowed.
+    pub(crate) async fn allows_refused_handshake(&self, address: ClientAddr, per_minute: u32) -> bool {
+        let Some(quota) = Quota::new(per_minute, Duration::from_secs(60)) else { return true };
+        let window = Window { scope: &self.refused_handshakes, subject: subject(address), quota };
+        self.limiter.check(&[window]).await.refused().is_none()
     }
 
     /// Refuses an address whose floor is known to be exhausted, before anything is done for it.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use axum::http::Request;
+use axum::http::header::UPGRADE;
 use axum::response::Response;
 use futures_util::future::join_all;
 use hyper::body::Incoming;
@@ -28,6 +29,11 @@ use crate::edge::{EdgeFuture, EdgeService, Encrypted};
 
 /// Pause after a failed accept, which usually means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection's place among those allowed, an extension of its requests: what outlives the HTTP
+/// spoken on it, as a WebSocket does, keeps it.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionSlot(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
 /// Bounds of the server.
 #[derive(Clone, Debug)]
@@ -154,34 +160,36 @@ impl Server {
         permit
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let slot = ConnectionSlot(Arc::new(permit));
         // Answers are small and complete; waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
-        let Some(tls) = &self.options.tls else { return self.speak(stream, peer, false).await };
+        let Some(tls) = &self.options.tls else { return self.speak(stream, peer, false, slot).await };
         let handshake = tls.acceptor().accept(stream);
         tokio::select! {
             () = self.closing.cancelled() => {}
             handshaken = tokio::time::timeout(self.options.header_read_timeout, handshake) => match handshaken {
-                Ok(Ok(stream)) => self.speak(stream, peer, true).await,
+                Ok(Ok(stream)) => self.speak(stream, peer, true, slot).await,
                 Ok(Err(error)) => tracing::debug!(%error, "api.tls.handshake_failed"),
                 Err(_) => tracing::debug!("api.tls.handshake_timeout"),
             },
         }
     }
 
-    async fn speak<S>(&self, stream: S, peer: SocketAddr, encrypted: bool)
+    async fn speak<S>(&self, stream: S, peer: SocketAddr, encrypted: bool, slot: ConnectionSlot)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        self.speak_http(TokioIo::new(stream), peer, encrypted).await;
+        self.speak_http(TokioIo::new(stream), peer, encrypted, slot).await;
     }
 
-    async fn speak_http<I>(&self, io: I, peer: SocketAddr, encrypted: bool)
+    async fn speak_http<I>(&self, io: I, peer: SocketAddr, encrypted: bool, slot: ConnectionSlot)
     where
         I: Read + Write + Unpin + Send + 'static,
     {
         let spoken = Arc::new(AtomicBool::new(false));
-        let service = Connected { service: self.service.clone(), peer, encrypted, spoken: spoken.clone() };
+        let spoken_here = spoken.clone();
+        let service = Connected { service: self.service.clone(), peer, encrypted, spoken: spoken_here, slot };
         let mut connection = pin!(self.http.serve_connection_with_upgrades(io, service));
         let mut silence = pin!(tokio::time::sleep(self.options.header_read_timeout));
         let mut closing = pin!(self.closing.cancelled());
@@ -223,6 +231,7 @@ struct Connected {
     peer: SocketAddr,
     encrypted: bool,
     spoken: Arc<AtomicBool>,
+    slot: ConnectionSlot,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Connected {
@@ -233,6 +242,9 @@ impl hyper::service::Service<Request<Incoming>> for Connected {
     fn call(&self, mut request: Request<Incoming>) -> EdgeFuture {
         self.spoken.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(self.slot.clone());
+        }
         if self.encrypted {
             request.extensions_mut().insert(Encrypted);
         }

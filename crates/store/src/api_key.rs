@@ -95,7 +95,7 @@ pub async fn revoke(tx: &Tx, id: &str) -> Result<bool> {
     )
     .await?;
     if changed == 1 {
-        tx.signal(Signal::Identities);
+        tx.signal(Signal::Keys);
     }
     Ok(changed == 1)
 }

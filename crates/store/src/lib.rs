@@ -3,6 +3,7 @@
 //! Nothing outside this crate knows SQL. Times are stored as microseconds since 1970 UTC.
 
 mod migrate;
+mod news;
 mod postgres;
 mod signal;
 mod sql;
@@ -11,22 +12,28 @@ mod tx;
 
 pub mod api_key;
 pub mod config;
+pub mod event_log;
 pub mod login_attempt;
+pub mod outbox;
+pub mod presence;
 pub mod refresh_token;
 pub mod seal;
 pub mod session;
 pub mod setting;
 pub mod user;
+pub mod ws_ticket;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use quarterdeck_domain::event::Event;
 use quarterdeck_domain::{Error, Result};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 pub use migrate::{Migration, latest_version};
+pub use news::Way;
 /// What queries run on: a pool or a transaction.
 pub use sea_orm::ConnectionTrait as Connection;
 pub use signal::Signal;
@@ -64,6 +71,7 @@ pub struct Store {
     reads: DatabaseConnection,
     writes: Writes,
     signals: Arc<signal::Signals>,
+    news: Arc<news::News>,
 }
 
 #[derive(Clone)]
@@ -92,7 +100,9 @@ impl Store {
     pub async fn attach(database: Database) -> Result<Self> {
         match database {
             Database::Sqlite { path, journal_size_limit } => {
-                Self::sqlite(sqlite::open(&path, journal_size_limit, sqlite::Claim::Shared).await?)
+                let opened = sqlite::open(&path, journal_size_limit, sqlite::Claim::Shared).await?;
+                // The server beside it finds what a visitor leaves there.
+                Self::sqlite(opened, Way::Outbox)
             }
             // Only who listens hears that the servers have applied a change.
             postgres => Self::connect(postgres).await?.join().await,
@@ -112,7 +122,8 @@ impl Store {
     async fn connect(database: Database) -> Result<Self> {
         match database {
             Database::Sqlite { path, journal_size_limit } => {
-                Self::sqlite(sqlite::open(&path, journal_size_limit, sqlite::Claim::Exclusive).await?)
+                let opened = sqlite::open(&path, journal_size_limit, sqlite::Claim::Exclusive).await?;
+                Self::sqlite(opened, Way::Direct)
             }
             Database::Postgres {
                 options,
@@ -122,6 +133,7 @@ impl Store {
                 connect_timeout,
             } => {
                 let signals = Arc::new(signal::Signals::default());
+                let news = Arc::new(news::News::new(Way::Log));
                 let (reads, writer) = postgres::open(
                     *options,
                     min_connections,
@@ -129,17 +141,20 @@ impl Store {
                     acquire_timeout,
                     connect_timeout,
                     Arc::clone(&signals),
+                    Arc::clone(&news),
                 )
                 .await?;
-                Ok(Self { reads, writes: Writes::Postgres(writer), signals })
+                Ok(Self { reads, writes: Writes::Postgres(writer), signals, news })
             }
         }
     }
 
-    fn sqlite(opened: sqlite::Opened) -> Result<Self> {
+    fn sqlite(opened: sqlite::Opened, way: Way) -> Result<Self> {
         let signals = Arc::new(signal::Signals::default());
-        let writer = sqlite::Writer::start(opened.writer, opened.lock, Arc::clone(&signals));
-        Ok(Self { reads: opened.readers, writes: Writes::Sqlite(writer), signals })
+        let news = Arc::new(news::News::new(way));
+        let (heard, told) = (Arc::clone(&signals), Arc::clone(&news));
+        let writer = sqlite::Writer::start(opened.writer, opened.lock, heard, told);
+        Ok(Self { reads: opened.readers, writes: Writes::Sqlite(writer), signals, news })
     }
 
     /// The connection pool for reads outside a transaction.
@@ -177,6 +192,29 @@ impl Store {
     /// only when what was given back is done, but waits no longer than three seconds.
     pub fn on_news(&self, catch_up: impl Fn(&[Signal]) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
         self.signals.follow(Box::new(catch_up));
+    }
+
+    /// What becomes of published events from now on. A server begins with [`Way::Direct`] on SQLite and
+    /// [`Way::Log`] on PostgreSQL.
+    pub fn publish_by(&self, way: Way) {
+        self.news.set_way(way);
+    }
+
+    /// Hands the events of each commit to `told`, in commit order, when they are published
+    /// [directly](Way::Direct). It must be quick and must not block.
+    pub fn on_events(&self, told: impl Fn(Vec<Event>) + Send + Sync + 'static) {
+        self.news.on_told(Box::new(told));
+    }
+
+    /// Calls `logged` with the name of a channel that has grown in the [shared log](Way::Log). A lost
+    /// connection loses calls; whoever listens has to look for itself now and then.
+    pub fn on_logged(&self, logged: impl Fn(&str) + Send + Sync + 'static) {
+        self.news.on_logged(Box::new(logged));
+    }
+
+    /// Calls `left` when events may have been put into the [outbox](Way::Outbox) by this process.
+    pub fn on_outbox(&self, left: impl Fn() + Send + Sync + 'static) {
+        self.news.on_left(Box::new(left));
     }
 
     /// Whether caches kept up to date by signals may be trusted right now. `false` while the link that

@@ -22,9 +22,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::news::News;
 use crate::signal::Signals;
 use crate::sql::{execute, failure};
-use crate::{Signal, Tx, startup};
+use crate::{Signal, Tx, event_log, startup};
 
 const CHANNEL: &str = "quarterdeck";
 /// How long a copy trusts its caches after its last proof of hearing.
@@ -70,6 +71,7 @@ struct Shared {
     voice: tokio::sync::Mutex<Option<PgConnection>>,
     connection: DatabaseConnection,
     signals: Arc<Signals>,
+    news: Arc<News>,
     /// This copy's number among those that listen.
     me: i32,
     numbers: AtomicU64,
@@ -91,6 +93,7 @@ pub(crate) async fn open(
     acquire_timeout: Duration,
     connect_timeout: Duration,
     signals: Arc<Signals>,
+    news: Arc<News>,
 ) -> Result<(DatabaseConnection, Writer)> {
     let server = format!("{}/{}", options.get_host(), options.get_database().unwrap_or_default());
     let connect = async {
@@ -121,6 +124,7 @@ pub(crate) async fn open(
         options,
         connection: connection.clone(),
         signals,
+        news,
         me,
         numbers: AtomicU64::new(0),
         waiting: Mutex::default(),
@@ -145,10 +149,17 @@ impl Writer {
         // A task of its own: a caller that goes away must not stop between commit and signal.
         let job = async move {
             let tx = Tx::new(shared.connection.begin().await.map_err(failure)?);
-            let outcome = job(&tx).await;
+            let outcome = match job(&tx).await {
+                Ok(value) => shared.news.write(&tx).await.map(|events| (value, events)),
+                Err(error) => Err(error),
+            };
             let (transaction, signals) = tx.into_parts();
             match outcome {
-                Ok(value) => shared.commit(transaction, signals).await.map(|()| value),
+                Ok((value, events)) => {
+                    shared.commit(transaction, signals).await?;
+                    shared.news.committed(events);
+                    Ok(value)
+                }
                 Err(error) => transaction.rollback().await.map_err(failure).and(Err(error)),
             }
         };
@@ -288,7 +299,7 @@ impl Shared {
         let mut listener = PgListener::connect_with(&pool).await.map_err(failed)?;
         // On a lost connection the whole joining must be done again, not only the listening.
         listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await.map_err(failed)?;
+        listener.listen_all([CHANNEL, event_log::NOTIFICATION]).await.map_err(failed)?;
         sqlx::query("SELECT pg_advisory_lock_shared($1, $2)")
             .bind(COPIES)
             .bind(self.me)
@@ -317,6 +328,9 @@ impl Shared {
                 received = tokio::time::timeout(SILENCE, ear.listener.try_recv()) => received,
             };
             match received {
+                Ok(Ok(Some(notification))) if notification.channel() == event_log::NOTIFICATION => {
+                    self.news.logged(notification.payload());
+                }
                 Ok(Ok(Some(notification))) => {
                     if let Ok(message) = serde_json::from_str(notification.payload()) {
                         self.receive(message);

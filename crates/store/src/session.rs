@@ -1,13 +1,16 @@
 //! Sessions: who is signed in, and which tokens were taken back before their time.
 
 use chrono::{DateTime, Utc};
+use quarterdeck_domain::channel::Channel;
+use quarterdeck_domain::event::{Event, EventType};
 use quarterdeck_domain::role::HumanRole;
 use quarterdeck_domain::user::Session;
 use quarterdeck_domain::{Error, ErrorCode, Result};
 use sea_orm::{ConnectionTrait, FromQueryResult};
+use serde_json::json;
 
 use crate::sql::{all, execute, from_micros, micros, number, one};
-use crate::{Signal, Tx, refresh_token, user};
+use crate::{Signal, Tx, refresh_token, user, ws_ticket};
 
 const COLUMNS: &str = "session_id, user_id, username, role, ip_address, user_agent, created_at, \
                        last_active_at, expires_at, revoked";
@@ -76,6 +79,16 @@ pub async fn upsert(tx: &Tx, session: &Session) -> Result<()> {
     Ok(())
 }
 
+/// Tells the owner of a new session.
+pub fn announce(tx: &Tx, user_id: &str, session_id: &str, now: DateTime<Utc>) {
+    tell(tx, EventType::SessionStarted, user_id, session_id, now);
+}
+
+fn tell(tx: &Tx, event_type: EventType, user_id: &str, session_id: &str, now: DateTime<Utc>) {
+    let channel = Channel::User(user_id.into());
+    tx.publish(Event::on(channel, event_type, now, json!({"session_id": session_id})));
+}
+
 /// The session with this id, revoked or not.
 pub async fn by_id(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Session>> {
     let sql = format!("SELECT {COLUMNS} FROM sessions WHERE session_id = $1");
@@ -114,6 +127,7 @@ pub async fn revoke(tx: &Tx, id: &str, now: DateTime<Utc>) -> Result<bool> {
 
 #[derive(FromQueryResult)]
 struct Ended {
+    user_id: String,
     expires_at: i64,
 }
 
@@ -123,12 +137,14 @@ async fn end(tx: &Tx, id: &str, now: DateTime<Utc>) -> Result<bool> {
     refresh_token::use_up_session(tx, id, now).await?;
     let ended = one::<Ended>(
         &**tx,
-        "UPDATE sessions SET revoked = $2 WHERE session_id = $1 AND revoked = $3 RETURNING expires_at",
+        "UPDATE sessions SET revoked = $2 WHERE session_id = $1 AND revoked = $3 RETURNING user_id, expires_at",
         [id.into(), true.into(), false.into()],
     )
     .await?;
-    if let Some(Ended { expires_at }) = &ended {
+    if let Some(Ended { user_id, expires_at }) = &ended {
         tx.signal(Signal::SessionRevoked { session_id: id.to_owned(), until: *expires_at });
+        tell(tx, EventType::SessionEnded, user_id, id, now);
+        ws_ticket::purge_session(tx, id).await?;
     }
     Ok(ended.is_some())
 }

@@ -9,8 +9,13 @@ use serde::{Deserialize, Serialize};
 /// What changed. Carries names, never values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Signal {
-    /// Users or API keys: roles, passwords, deletions.
-    Identities,
+    /// API keys.
+    Keys,
+    /// One user: role, password, deletion.
+    User {
+        /// The user's id.
+        user_id: String,
+    },
     /// One session ended before its time.
     SessionRevoked {
         /// The session id (`jti`).

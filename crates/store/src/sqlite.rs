@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use quarterdeck_domain::event::Event;
 use quarterdeck_domain::{Error, Result};
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions,
@@ -17,6 +18,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::news::News;
 use crate::signal::Signals;
 use crate::sql::{failure, number};
 use crate::{Signal, Tx, startup};
@@ -128,6 +130,7 @@ type Job = Box<dyn FnOnce(DatabaseTransaction) -> BoxFuture<'static, Finished> +
 /// A job that has run and waits for the commit it shares.
 struct Finished {
     signals: Vec<Signal>,
+    events: Vec<Event>,
     deliver: Deliver,
     /// The database gave up the whole transaction, as it does when the disk is full.
     broken: bool,
@@ -135,6 +138,7 @@ struct Finished {
 
 #[derive(Clone)]
 pub(crate) struct Writer {
+    news: Arc<News>,
     jobs: mpsc::Sender<Job>,
     /// The task, until somebody closes it.
     running: Arc<Mutex<Option<Running>>>,
@@ -146,11 +150,16 @@ struct Running {
 }
 
 impl Writer {
-    pub(crate) fn start(connection: DatabaseConnection, lock: Option<File>, signals: Arc<Signals>) -> Self {
+    pub(crate) fn start(
+        connection: DatabaseConnection,
+        lock: Option<File>,
+        signals: Arc<Signals>,
+        news: Arc<News>,
+    ) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(run(connection, queue, signals, stopped, lock));
-        Self { jobs, running: Arc::new(Mutex::new(Some(Running { stop, task }))) }
+        let task = tokio::spawn(run(connection, queue, signals, Arc::clone(&news), stopped, lock));
+        Self { news, jobs, running: Arc::new(Mutex::new(Some(Running { stop, task }))) }
     }
 
     pub(crate) async fn write<T, F>(&self, job: F) -> Result<T>
@@ -159,24 +168,33 @@ impl Writer {
         F: for<'c> FnOnce(&'c Tx) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
+        let news = Arc::clone(&self.news);
         let job: Job = Box::new(move |savepoint| {
             Box::pin(async move {
                 let tx = Tx::new(savepoint);
                 // Called inside the future, so that a panic before its first wait is caught too.
                 let outcome = AssertUnwindSafe(async { job(&tx).await }).catch_unwind().await;
-                let (savepoint, signals) = tx.into_parts();
                 let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a database job panicked")));
+                let outcome = match outcome {
+                    Ok(value) => news.write(&tx).await.map(|events| (value, events)),
+                    Err(error) => Err(error),
+                };
+                let (savepoint, signals) = tx.into_parts();
                 let settled = match &outcome {
                     Ok(_) => savepoint.commit().await,
                     Err(_) => savepoint.rollback().await,
                 };
                 let broken = settled.is_err();
-                let outcome = outcome.and_then(|value| settled.map(|()| value).map_err(failure));
+                let outcome = outcome.and_then(|done| settled.map(|()| done).map_err(failure));
+                let (outcome, events) = match outcome {
+                    Ok((value, events)) => (Ok(value), events),
+                    Err(error) => (Err(error), Vec::new()),
+                };
                 let signals = if outcome.is_ok() { signals } else { Vec::new() };
                 let deliver: Deliver = Box::new(move |committed| {
                     let _ = answer.send(outcome.and_then(|value| committed.map(|()| value)));
                 });
-                Finished { signals, deliver, broken }
+                Finished { signals, events, deliver, broken }
             })
         });
         self.jobs.try_send(job).map_err(|e| match e {
@@ -200,6 +218,7 @@ async fn run(
     connection: DatabaseConnection,
     mut queue: mpsc::Receiver<Job>,
     signals: Arc<Signals>,
+    news: Arc<News>,
     mut stopped: oneshot::Receiver<()>,
     lock: Option<File>,
 ) {
@@ -224,7 +243,7 @@ async fn run(
                 if received == 0 {
                     break;
                 }
-                if !commit(&connection, &mut batch, &signals).await {
+                if !commit(&connection, &mut batch, &signals, &news).await {
                     renew(&connection).await;
                 }
             }
@@ -245,7 +264,12 @@ async fn data_version(connection: &DatabaseConnection) -> i64 {
 /// Runs the jobs and commits what they did; whether the connection can go on.
 ///
 /// A job that is dropped here answers its caller 503; the cause is logged once for all.
-async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Job>, signals: &Signals) -> bool {
+async fn commit(
+    connection: &DatabaseConnection,
+    batch: &mut Vec<Job>,
+    signals: &Signals,
+    news: &News,
+) -> bool {
     let immediate = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
@@ -259,7 +283,8 @@ async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Job>, signals: 
         }
     };
     let mut finished = Vec::with_capacity(batch.len());
-    let mut news = Vec::new();
+    let mut heard = Vec::new();
+    let mut events = Vec::new();
     let mut broken = false;
     for job in batch.drain(..) {
         let done = match transaction.begin().await {
@@ -270,7 +295,8 @@ async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Job>, signals: 
                 break;
             }
         };
-        news.extend(done.signals);
+        heard.extend(done.signals);
+        events.extend(done.events);
         finished.push(done.deliver);
         if done.broken {
             broken = true;
@@ -282,7 +308,10 @@ async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Job>, signals: 
         true => Err(Error::unavailable("another job of this commit broke it", 1)),
     };
     match &committed {
-        Ok(()) => signals.deliver(&news),
+        Ok(()) => {
+            signals.deliver(&heard);
+            news.committed(events);
+        }
         // Nobody knows how much of it is in the file.
         Err(_) => signals.deliver(&[Signal::Everything]),
     }

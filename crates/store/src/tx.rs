@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Mutex;
 
 use quarterdeck_domain::Result;
+use quarterdeck_domain::event::Event;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
 
 use crate::Signal;
@@ -13,11 +14,12 @@ use crate::sql::{failure, statement};
 pub struct Tx {
     connection: DatabaseTransaction,
     signals: Mutex<Vec<Signal>>,
+    events: Mutex<Vec<Event>>,
 }
 
 impl Tx {
     pub(crate) fn new(connection: DatabaseTransaction) -> Self {
-        Self { connection, signals: Mutex::default() }
+        Self { connection, signals: Mutex::default(), events: Mutex::default() }
     }
 
     /// Announces a change once this transaction has committed; a rolled-back one announces nothing.
@@ -26,6 +28,24 @@ impl Tx {
         if !signals.contains(&signal) {
             signals.push(signal);
         }
+    }
+
+    /// Tells everyone who may know, once this transaction has committed; a rolled-back one tells nobody.
+    /// An event that breaks the rules of its type is a fault of this program for the log, and no reason
+    /// to fail the change.
+    pub fn publish(&self, event: Result<Event>) {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::error!(target: "persistence", error = error.cause(), "persistence.event.refused");
+                return;
+            }
+        };
+        self.events.lock().unwrap_or_else(|e| e.into_inner()).push(event);
+    }
+
+    pub(crate) fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
     /// Serialises all transactions that take the same name until this one ends. SQLite has one writer

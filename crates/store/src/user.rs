@@ -1,14 +1,16 @@
 //! Accounts.
 
 use chrono::{DateTime, Utc};
+use quarterdeck_domain::event::{Event, EventType};
 use quarterdeck_domain::role::{HumanRole, OrgRole};
 use quarterdeck_domain::text;
 use quarterdeck_domain::user::{SYSTEM_USER, User};
 use quarterdeck_domain::{Error, ErrorCode, Result};
 use sea_orm::{ConnectionTrait, FromQueryResult};
+use serde_json::json;
 
 use crate::sql::{all, execute, from_micros, micros, number, one};
-use crate::{Signal, Tx};
+use crate::{Signal, Tx, ws_ticket};
 
 const COLUMNS: &str = "id, username, password_hash, role, must_change_password, org_roles, \
                        scoped_departments, created_at, updated_at";
@@ -49,8 +51,8 @@ impl TryFrom<Row> for User {
     }
 }
 
-fn json<T: serde::Serialize>(list: &[T]) -> String {
-    serde_json::to_string(list).unwrap_or_else(|_| "[]".to_owned())
+fn list<T: serde::Serialize>(values: &[T]) -> String {
+    serde_json::to_string(values).unwrap_or_else(|_| "[]".to_owned())
 }
 
 /// Adds an account.
@@ -79,15 +81,31 @@ async fn insert_where(tx: &Tx, user: &User, conflict: &str) -> Result<bool> {
             user.password_hash.as_str().into(),
             user.role.as_str().into(),
             user.must_change_password.into(),
-            json(&user.org_roles).into(),
-            json(&user.scoped_departments).into(),
+            list(&user.org_roles).into(),
+            list(&user.scoped_departments).into(),
             micros(user.created_at).into(),
             micros(user.updated_at).into(),
             text::fold(&user.username).into(),
         ],
     )
     .await?;
+    if added == 1 {
+        tell(tx, EventType::UserCreated, &user.id, user.created_at);
+    }
     Ok(added == 1)
+}
+
+async fn changed(tx: &Tx, id: &str, now: DateTime<Utc>) -> Result<()> {
+    tx.signal(Signal::User { user_id: id.to_owned() });
+    tell(tx, EventType::UserUpdated, id, now);
+    ws_ticket::purge_user(tx, id).await
+}
+
+/// Everybody may know that there is a change; what it is, they ask for.
+fn tell(tx: &Tx, event_type: EventType, id: &str, now: DateTime<Utc>) {
+    if id != SYSTEM_USER {
+        tx.publish(Event::new(event_type, now, json!({"user_id": id})));
+    }
 }
 
 /// The account with this id.
@@ -137,7 +155,7 @@ pub async fn count_role(connection: &impl ConnectionTrait, role: HumanRole) -> R
 /// # Errors
 /// 409/4000 when the only CEO would lose the role or a second would gain it.
 pub async fn set_role(tx: &Tx, id: &str, role: HumanRole, now: DateTime<Utc>) -> Result<bool> {
-    tx.signal(Signal::Identities);
+    changed(tx, id, now).await?;
     let changed = execute(
         &**tx,
         "UPDATE users SET role = $2, updated_at = $3 WHERE id = $1",
@@ -172,11 +190,11 @@ pub async fn set_org_roles(
     departments: &[String],
     now: DateTime<Utc>,
 ) -> Result<()> {
-    tx.signal(Signal::Identities);
+    changed(tx, id, now).await?;
     execute(
         &**tx,
         "UPDATE users SET org_roles = $2, scoped_departments = $3, updated_at = $4 WHERE id = $1",
-        [id.into(), json(roles).into(), json(departments).into(), micros(now).into()],
+        [id.into(), list(roles).into(), list(departments).into(), micros(now).into()],
     )
     .await?;
     Ok(())
@@ -190,7 +208,7 @@ pub async fn set_password(
     must_change_password: bool,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    tx.signal(Signal::Identities);
+    changed(tx, id, now).await?;
     execute(
         &**tx,
         "UPDATE users SET password_hash = $2, must_change_password = $3, updated_at = $4 WHERE id = $1",
@@ -210,7 +228,7 @@ pub async fn rehash(tx: &Tx, id: &str, old_hash: &str, new_hash: &str) -> Result
     )
     .await?;
     if changed == 1 {
-        tx.signal(Signal::Identities);
+        tx.signal(Signal::User { user_id: id.to_owned() });
     }
     Ok(changed == 1)
 }
@@ -219,12 +237,16 @@ pub async fn rehash(tx: &Tx, id: &str, old_hash: &str, new_hash: &str) -> Result
 ///
 /// # Errors
 /// 409/4000 for the system user, the CEO and the last owner.
-pub async fn delete(tx: &Tx, id: &str) -> Result<bool> {
+pub async fn delete(tx: &Tx, id: &str, now: DateTime<Utc>) -> Result<bool> {
     if id == SYSTEM_USER {
         return Err(Error::conflict("The system user cannot be modified"));
     }
-    tx.signal(Signal::Identities);
-    Ok(execute(&**tx, "DELETE FROM users WHERE id = $1", [id.into()]).await? == 1)
+    let deleted = execute(&**tx, "DELETE FROM users WHERE id = $1", [id.into()]).await? == 1;
+    if deleted {
+        tx.signal(Signal::User { user_id: id.to_owned() });
+        tell(tx, EventType::UserDeleted, id, now);
+    }
+    Ok(deleted)
 }
 
 /// Whether any person is an owner; else the person who was here first.

@@ -6,11 +6,13 @@
 
 mod caller;
 mod db;
+mod nats_server;
 mod redis_server;
 mod server;
 
 pub use caller::{Answer, Caller};
 pub use db::TestDb;
+pub use nats_server::NatsServer;
 pub use redis_server::RedisServer;
 pub use server::{Options, PASSWORD, SECRET, TestServer};
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use quarterdeck_auth::{Auth, AuthConfig, HashCost, JwtSecret, NewKey, Password};
+use quarterdeck_bus::{Bus, Options as BusOptions};
 use quarterdeck_domain::clock::{Clock, ManualClock, SharedClock};
 use quarterdeck_domain::role::HumanRole;
 use quarterdeck_domain::setting::Registry;
@@ -13,7 +14,9 @@ use quarterdeck_http::app::{App, Parts};
 use quarterdeck_http::edge::{Edge, EdgeConfig, EdgeService, wrap};
 use quarterdeck_http::endpoint::Endpoint;
 use quarterdeck_http::limits::{Limits, Overrides, Tiers};
+use quarterdeck_http::rights::Rights;
 use quarterdeck_http::v1::{self, health::Health};
+use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
@@ -54,6 +57,10 @@ pub struct Options {
     pub overrides: Overrides,
     /// Where limits are counted.
     pub limiter: Option<Limiter>,
+    /// How news travels.
+    pub bus: BusOptions,
+    /// WebSockets.
+    pub sockets: SocketOptions,
     /// Endpoints beside those of the program.
     pub endpoints: Vec<Endpoint>,
 }
@@ -77,6 +84,8 @@ impl Default for Options {
             tiers,
             overrides: Overrides::new(false, &json!({}), true, &json!({})),
             limiter: None,
+            bus: BusOptions::default(),
+            sockets: SocketOptions::default(),
             endpoints: Vec::new(),
         }
     }
@@ -133,13 +142,18 @@ impl TestServer {
         let limits =
             Limits::new(limiter, Arc::clone(&clock), options.tiers).expect("tiers that let something pass");
         limits.set_overrides(options.overrides);
+        let bus = Bus::start(store.clone(), Arc::clone(&clock), options.bus).await.expect("news travels");
+        let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
         App::new(Parts {
             auth,
+            bus,
+            sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
+            rights: Rights::of(&store),
             limits: Arc::new(limits),
             health: Health::new(store.clone(), Arc::clone(&clock)),
             store,
             settings,
-            edge: Arc::new(Edge::new(options.edge).expect("the edge")),
+            edge,
             started: clock.monotonic(),
             clock,
             api_prefix: "/api/v1".to_owned(),

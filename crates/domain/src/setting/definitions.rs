@@ -112,6 +112,62 @@ pub mod api {
         WS_TICKET_MAX_PENDING_PER_USER: i64 = Setting::int(Api, "ws_ticket_max_pending_per_user", "5")
             .within(1, 50).group("websocket").advanced();
 
+        "Whether a WebSocket ticket may come in the first message instead of the address."
+        WS_FIRST_MESSAGE_AUTH: bool = Setting::switch(Api, "ws_first_message_auth", "false")
+            .group("websocket").advanced().restart();
+
+        "Longest wait for the first message that holds a ticket, in seconds."
+        WS_AUTH_TIMEOUT_SECONDS: f64 = Setting::float(Api, "ws_auth_timeout_seconds", "10.0").within(1.0, 120.0)
+            .group("websocket").advanced().restart();
+
+        "Longest silence of a WebSocket client before it is cut, in seconds. 0 for any."
+        WS_FRAME_TIMEOUT_SECONDS: f64 = Setting::float(Api, "ws_frame_timeout_seconds", "0").within(0.0, 600.0)
+            .group("websocket").advanced().restart();
+
+        "How a refused WebSocket handshake is told: a close frame that browsers see, or an HTTP answer."
+        WS_DENIAL: String = Setting::word(Api, "ws_denial", &["close", "http"], "close")
+            .group("websocket").advanced().restart();
+
+        "Most WebSockets of one user on one copy of the server. 0 for any number."
+        WS_MAX_CONNECTIONS_PER_USER: i64 = Setting::int(Api, "ws_max_connections_per_user", "1000")
+            .within(0, 1_000_000).group("websocket").advanced().restart();
+
+        "Most refused WebSocket handshakes of one address in a minute. 0 for any number."
+        WS_REFUSED_HANDSHAKE_RATE: i64 = Setting::int(Api, "ws_refused_handshake_rate", "1000")
+            .within(0, 1_000_000).group("websocket").advanced().restart();
+
+        "Commands a WebSocket client may send each second; faster ones wait. 0 for any number."
+        WS_COMMAND_RATE: i64 = Setting::int(Api, "ws_command_rate", "200").within(0, 100_000)
+            .group("websocket").advanced().restart();
+
+        "Longest life of a WebSocket, in seconds. 0 for that of a session token."
+        WS_MAX_LIFETIME_SECONDS: i64 = Setting::int(Api, "ws_max_lifetime_seconds", "0").within(0, 2_592_000)
+            .group("websocket").advanced().restart();
+
+        "Events a channel keeps for clients that were away. 0 switches recovery off."
+        WS_HISTORY_SIZE: i64 = Setting::int(Api, "ws_history_size", "512").within(0, 10_000)
+            .group("websocket").advanced().restart();
+
+        "How long a channel keeps an event for clients that were away, in seconds."
+        WS_HISTORY_TTL_SECONDS: i64 = Setting::int(Api, "ws_history_ttl_seconds", "600").within(1, 86_400)
+            .group("websocket").advanced().restart();
+
+        "Most bytes of the events a channel keeps."
+        WS_HISTORY_MAX_BYTES: i64 = Setting::int(Api, "ws_history_max_bytes", "4194304").within(65_536, 268_435_456)
+            .group("websocket").advanced().restart();
+
+        "Time in which failures to read the rights behind a socket or stream are counted, in seconds."
+        AUTH_REVALIDATE_WINDOW_SECONDS: i64 = Setting::int(Api, "auth_revalidate_window_seconds", "60")
+            .within(1, 3600).group("websocket").advanced().restart();
+
+        "Failures to read the rights behind a socket or stream that end it."
+        AUTH_REVALIDATE_MAX_FAILURES: i64 = Setting::int(Api, "auth_revalidate_max_failures", "5")
+            .within(1, 100).group("websocket").advanced().restart();
+
+        "Silence after which an event stream sends a sign of life, in seconds."
+        SSE_KEEPALIVE_SECONDS: f64 = Setting::float(Api, "sse_keepalive_seconds", "30.0").within(1.0, 600.0)
+            .group("websocket").advanced();
+
         "Whether single operations are rate limited."
         PER_OP_RATE_LIMIT_ENABLED: bool = Setting::switch(Api, "per_op_rate_limit_enabled", "true")
             .group("operation_limits").advanced().file("api.per_op_rate_limit.enabled");

@@ -57,6 +57,8 @@ pub struct EdgeConfig {
     pub hsts: bool,
     /// Version of the program, a label of metrics.
     pub version: &'static str,
+    /// What paths of the interface begin with.
+    pub api_prefix: String,
 }
 
 impl Default for EdgeConfig {
@@ -70,6 +72,7 @@ impl Default for EdgeConfig {
             body_read_timeout: Duration::from_secs(30),
             hsts: true,
             version: env!("CARGO_PKG_VERSION"),
+            api_prefix: crate::config::DEFAULT_API_PREFIX.to_owned(),
         }
     }
 }
@@ -94,6 +97,11 @@ impl Edge {
     /// The registry of this server's metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Whether the origin a request comes from may read answers.
+    pub(crate) fn lets_read(&self, headers: &axum::http::HeaderMap) -> bool {
+        self.config.cors.allowed(headers).is_some()
     }
 
     /// From now on every new request is answered with 503 and a hint to come back.

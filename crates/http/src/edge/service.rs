@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
+use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
 use axum::{BoxError, Router};
@@ -40,7 +40,10 @@ use super::{Edge, Encrypted, RequestContext};
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Requests that are asked every few seconds and would drown the log.
-const PROBES: [&str; 3] = ["/api/v1/healthz", "/api/v1/readyz", "/api/v1/health"];
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/health"];
+
+/// Requests to speak WebSocket, which the socket itself logs and counts. Its query may hold a ticket.
+const SOCKET: &str = "/ws";
 
 /// Seconds after which a client refused while draining should try again.
 const DRAIN_RETRY: u32 = 5;
@@ -204,7 +207,8 @@ impl Frame {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let context = context(&edge, request, peer);
         let path = request.uri().path();
-        let quiet = PROBES.contains(&path);
+        let below = path.strip_prefix(&*edge.config.api_prefix);
+        let quiet = below.is_some_and(|path| path == SOCKET || PROBES.contains(&path));
         if !quiet {
             tracing::info!(
                 request_id = context.id.as_str(),
@@ -243,6 +247,9 @@ impl Frame {
 
     fn close(mut self, mut response: Response) -> Response {
         self.closed = true;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return response;
+        }
         let failed = response.status().is_client_error() || response.status().is_server_error();
         if failed && response.extensions().get::<AsIs>().is_none() {
             response = self.fail(response);

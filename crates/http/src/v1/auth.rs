@@ -263,6 +263,6 @@ async fn me(Caller(caller): Caller) -> impl IntoResponse {
 }
 
 async fn ws_ticket(State(app): State<App>, Caller(caller): Caller) -> Result<impl IntoResponse> {
-    let issued = app.auth.issue_ticket(&caller)?;
+    let issued = app.auth.issue_ticket(&caller).await?;
     Ok((NoCompression, Data(WsTicket { ticket: issued.ticket, expires_in: issued.expires_in })))
 }

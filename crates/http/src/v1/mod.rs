@@ -4,6 +4,7 @@ mod api_keys;
 mod auth;
 mod backups;
 pub mod health;
+mod realtime;
 mod sessions;
 mod settings;
 mod setup;
@@ -24,6 +25,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         api_keys::endpoints(),
         users::endpoints(),
         backups::endpoints(),
+        realtime::endpoints(),
     ]
     .into_iter()
     .flatten()

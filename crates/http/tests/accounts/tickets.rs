@@ -25,10 +25,10 @@ async fn everybody_who_is_signed_in_gets_a_ticket_that_says_who_they_are() {
         assert!(
             ticket.len() == 43 && ticket.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
         );
-        let identity = server.app.auth.consume_ticket(ticket).expect("a good ticket");
+        let identity = server.app.auth.consume_ticket(ticket).await.unwrap().expect("a good ticket");
         assert_eq!((identity.role, identity.auth_method), (role, AuthMethod::WsTicket));
         assert_eq!(*identity.user_id, *id_of(&mut caller).await);
-        assert!(server.app.auth.consume_ticket(ticket).is_none(), "once");
+        assert!(server.app.auth.consume_ticket(ticket).await.unwrap().is_none(), "once");
     }
 }
 
@@ -79,14 +79,14 @@ async fn a_sixth_pending_ticket_is_refused_until_one_is_used_or_expires() {
     }
     ceo.post_empty(TICKET).await.refused(409, 4000);
     ticket(&mut other).await;
-    server.app.auth.consume_ticket(&held[0]).expect("a good ticket");
+    server.app.auth.consume_ticket(&held[0]).await.unwrap().expect("a good ticket");
     ticket(&mut ceo).await;
     ceo.post_empty(TICKET).await.refused(409, 4000);
     server.advance(Duration::from_secs(30));
     ceo.post_empty(TICKET).await.refused(409, 4000);
-    assert!(server.app.auth.consume_ticket(&held[1]).is_some(), "good for its last instant");
+    assert!(server.app.auth.consume_ticket(&held[1]).await.unwrap().is_some(), "good for its last instant");
     server.advance(Duration::from_micros(1));
-    assert!(server.app.auth.consume_ticket(&held[2]).is_none(), "and not longer");
+    assert!(server.app.auth.consume_ticket(&held[2]).await.unwrap().is_none(), "and not longer");
     ticket(&mut ceo).await;
 }
 
@@ -96,7 +96,7 @@ async fn the_wall_clock_has_no_say() {
     let ceo = server.ceo().await;
     let shown = ticket(&mut ceo.clone()).await;
     server.clock.step_wall(chrono::TimeDelta::hours(5));
-    assert!(server.app.auth.consume_ticket(&shown).is_some());
+    assert!(server.app.auth.consume_ticket(&shown).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +112,7 @@ async fn of_many_issued_at_once_five_are_and_of_many_consumers_one_wins() {
     let shown = answers[0].data()["ticket"].as_str().unwrap().to_owned();
     let consumers = (0..16).map(|_| {
         let (auth, shown) = (server.app.auth.clone(), shown.clone());
-        tokio::spawn(async move { auth.consume_ticket(&shown).is_some() })
+        tokio::spawn(async move { auth.consume_ticket(&shown).await.unwrap().is_some() })
     });
     let won = futures_util::future::join_all(consumers).await;
     assert_eq!(won.into_iter().filter(|won| *won.as_ref().unwrap()).count(), 1);
@@ -124,7 +124,7 @@ async fn a_restart_voids_every_ticket() {
     let shown = ticket(&mut server.ceo().await).await;
     server.app.store.close().await;
     let server = server.second(|_| {}).await;
-    assert!(server.app.auth.consume_ticket(&shown).is_none());
+    assert!(server.app.auth.consume_ticket(&shown).await.unwrap().is_none());
 }
 
 on_both_databases! {
@@ -132,25 +132,25 @@ on_both_databases! {
         let server = TestServer::on(db).await;
         let mut ceo = server.ceo().await;
         let heir = id_of(&mut server.person("heir", HumanRole::Manager).await).await;
-        let good = |ticket: &str| server.app.auth.consume_ticket(ticket).is_some();
+        let good = async |ticket: &str| server.app.auth.consume_ticket(ticket).await.unwrap().is_some();
         let role = json!({"role": "observer"});
 
         let mut demoted = server.person("demoted", HumanRole::Manager).await;
         let (shown, id) = (ticket(&mut demoted).await, id_of(&mut demoted).await);
         ceo.patch(&format!("{USERS}/{id}"), &role).await.expect(200);
-        assert!(!good(&shown), "demoted");
+        assert!(!good(&shown).await, "demoted");
 
         let shown = ticket(&mut demoted).await;
         ceo.delete(&format!("{USERS}/{id}")).await.expect(204);
-        assert!(!good(&shown), "deleted");
+        assert!(!good(&shown).await, "deleted");
 
         let mut gone = server.person("gone", HumanRole::Manager).await;
         let shown = ticket(&mut gone).await;
         gone.post_empty("/api/v1/auth/logout").await.expect(204);
-        assert!(!good(&shown), "signed out");
+        assert!(!good(&shown).await, "signed out");
 
         let shown = ticket(&mut ceo).await;
         ceo.post_empty(&format!("{USERS}/{heir}/transfer-ceo")).await.expect(200);
-        assert!(!good(&shown), "no CEO any more");
+        assert!(!good(&shown).await, "no CEO any more");
     }
 }

@@ -112,7 +112,7 @@ on_both_databases! {
         for caller in [&mut ada, &mut script, &mut bearer] {
             assert_eq!(caller.get(ME).await.status, 401);
         }
-        assert!(server.app.auth.consume_ticket(ticket["ticket"].as_str().unwrap()).is_none());
+        assert!(server.app.auth.consume_ticket(ticket["ticket"].as_str().unwrap()).await.unwrap().is_none());
         server.anonymous().post("/api/v1/auth/login", &credentials("Ada")).await.refused(401, 1000);
         ceo.get(&format!("{USERS}/{id}")).await.refused(404, 3000);
         ceo.delete(&format!("{USERS}/{id}")).await.refused(404, 3000);

@@ -40,7 +40,7 @@ on_both_databases! {
         let mut ceo = server.ceo().await;
         let answer = ceo.post_empty(TICKET).await.expect(200).data();
         ceo.post_empty(LOGOUT).await.expect(204);
-        assert!(server.app.auth.consume_ticket(answer["ticket"].as_str().unwrap()).is_none());
+        assert!(server.app.auth.consume_ticket(answer["ticket"].as_str().unwrap()).await.unwrap().is_none());
     }
 }
 

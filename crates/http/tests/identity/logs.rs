@@ -84,8 +84,8 @@ on_both_databases! {
 
         // Granted in every way.
         let ticket = ann.post_empty(TICKET).await.expect(200).data()["ticket"].as_str().unwrap().to_owned();
-        server.app.auth.consume_ticket(&ticket).unwrap();
-        server.app.auth.consume_ticket(&ticket);
+        server.app.auth.consume_ticket(&ticket).await.unwrap().unwrap();
+        server.app.auth.consume_ticket(&ticket).await.unwrap();
         secrets.push(ticket);
         let body = json!({"name": "script", "role": "observer"});
         let issued = ann.post("/api/v1/auth/api-keys", &body).await.expect(201).data();

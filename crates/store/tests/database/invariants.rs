@@ -25,7 +25,7 @@ async fn step_down(store: &Store, id: &'static str) -> Result<()> {
 }
 
 async fn delete(store: &Store, id: &'static str) -> Result<bool> {
-    store.write(move |tx| Box::pin(user::delete(tx, id))).await
+    store.write(move |tx| Box::pin(user::delete(tx, id, chrono::DateTime::UNIX_EPOCH))).await
 }
 
 #[track_caller]

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use quarterdeck_domain::error::FieldError;
+use quarterdeck_domain::event::{Event, EventType};
 use quarterdeck_domain::setting::{Definition, Entry, IfMatch, Namespace, SettingType, etag_of_all};
 use quarterdeck_domain::{Error, ErrorCode, Result};
 use quarterdeck_store::setting::{self, Row};
 use quarterdeck_store::{Tx, from_micros, micros};
+use serde_json::json;
 
 use super::{Settings, Snapshot, failed_encryption};
 
@@ -295,6 +297,9 @@ impl Settings {
             if !swapped {
                 return Err(conflict());
             }
+            let Definition { namespace, key, .. } = self.definitions()[position];
+            let payload = json!({"namespace": namespace.as_str(), "key": key});
+            tx.publish(Event::new(EventType::SettingChanged, stamp, payload));
             done.push((position, new.is_some()));
         }
         Ok(Outcome { after, done })
