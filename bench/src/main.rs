@@ -18,6 +18,10 @@ use clap::Parser;
 use program::Program;
 use wrk::{Load, Sample};
 
+/// The program's own, so that its socket is measured as it is shipped.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 5;
 const SECONDS: u32 = 3;
 
@@ -38,6 +42,7 @@ async fn main() -> Result<(), Failure> {
         Some("flood") => flood::run().await,
         Some("limits") => limits::run().await,
         Some("realtime") => realtime::run(&realtime::Options::parse_from(std::env::args().skip(1))).await,
+        Some("hub") => realtime::hub::serve().await,
         Some("bare") => peer::serve().await,
         Some(other) => Err(format!("there is no run '{other}': none, flood, limits or realtime").into()),
     }

@@ -1,11 +1,12 @@
 //! What WebSocket deliveries and idle connections cost, next to two peers.
 //!
-//! Every contestant is started afresh for every measurement, and they take turns. A server has one core,
+//! Quarterdeck takes part twice: as plain clients see it and as those that recover do. Every contestant is started afresh for every measurement, and they take turns. A server has one core,
 //! publisher and subscribers the other.
 
 mod contestant;
 mod fanout;
 mod frame;
+pub(crate) mod hub;
 mod idle;
 mod processes;
 mod publisher;
@@ -59,10 +60,10 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
         }
         for entry in &mut field {
             let failed = |error: Failure| format!("{}: {error}", entry.kind.name());
-            let contestant = entry.kind.start().map_err(failed)?;
+            let contestant = entry.kind.start().await.map_err(failed)?;
             entry.fan_outs.push(fanout::run(&contestant, options).await.map_err(failed)?);
             drop(contestant);
-            let contestant = entry.kind.start().map_err(failed)?;
+            let contestant = entry.kind.start().await.map_err(failed)?;
             entry.idles.push(idle::run(&contestant, options).await.map_err(failed)?);
         }
         longest = longest.max(round.elapsed());

@@ -1,5 +1,6 @@
 //! A server under load, and how to reach it.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +9,7 @@ use tempfile::TempDir;
 
 use super::processes::Processes;
 use crate::Failure;
-use crate::program::terminate;
+use crate::program::{Account, terminate};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: usize = 4096;
@@ -22,6 +23,10 @@ pub(crate) enum Kind {
     Nchan,
     /// A Node server with the `ws` package.
     Ws,
+    /// Quarterdeck, as clients without a subprotocol see it.
+    Plain,
+    /// Quarterdeck, as clients that recover see it.
+    Capable,
 }
 
 /// The frame with which a connection subscribes.
@@ -40,17 +45,21 @@ pub(crate) struct Contestant {
     /// `None` when opening a connection subscribes it.
     pub(crate) first_frame: Option<FirstFrame>,
     ws_url: String,
+    /// Who asks for tickets, where a connection needs one.
+    account: Option<Account>,
     _server: Server,
 }
 
 impl Kind {
     /// All, in the order of their turns.
-    pub(crate) const ALL: [Self; 2] = [Self::Nchan, Self::Ws];
+    pub(crate) const ALL: [Self; 4] = [Self::Nchan, Self::Ws, Self::Plain, Self::Capable];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Nchan => "nginx nchan",
             Self::Ws => "node ws",
+            Self::Plain => "quarterdeck plain",
+            Self::Capable => "quarterdeck.v1",
         }
     }
 
@@ -58,21 +67,28 @@ impl Kind {
     pub(crate) fn is_peer(self) -> bool {
         match self {
             Self::Nchan | Self::Ws => true,
+            Self::Plain | Self::Capable => false,
         }
     }
 
-    pub(crate) fn start(self) -> Result<Contestant, Failure> {
+    pub(crate) async fn start(self) -> Result<Contestant, Failure> {
         match self {
             Self::Nchan => nchan(),
             Self::Ws => ws(),
+            Self::Plain => quarterdeck(None).await,
+            Self::Capable => quarterdeck(Some("quarterdeck.v1")).await,
         }
     }
 }
 
 impl Contestant {
-    /// Addresses for this many connections.
-    pub(crate) fn ws_urls(&self, connections: u32) -> Vec<String> {
-        vec![self.ws_url.clone(); connections as usize]
+    /// Addresses for this many connections; with tickets that are good for half a minute.
+    pub(crate) async fn ws_urls(&self, connections: u32) -> Result<Vec<String>, Failure> {
+        let Some(account) = &self.account else {
+            return Ok(vec![self.ws_url.clone(); connections as usize]);
+        };
+        let tickets = account.tickets(connections).await?;
+        Ok(tickets.iter().map(|ticket| format!("{}?ticket={ticket}", self.ws_url)).collect())
     }
 }
 
@@ -80,6 +96,16 @@ impl Contestant {
 struct Server {
     process: Child,
     _folder: Option<TempDir>,
+}
+
+impl Server {
+    /// Starts one that prints its address, and gives host and port of it.
+    fn that_prints(mut command: Command) -> Result<(Self, String), Failure> {
+        let mut server = Self { process: command.stdout(Stdio::piped()).spawn()?, _folder: None };
+        let printed = server.process.stdout.take().ok_or("no pipe")?;
+        let authority = line(printed, |line| line.strip_prefix("http://").map(str::to_owned))?;
+        Ok((server, authority))
+    }
 }
 
 impl Drop for Server {
@@ -105,6 +131,7 @@ fn nchan() -> Result<Contestant, Failure> {
         subprotocol: None,
         first_frame: None,
         ws_url: format!("ws://127.0.0.1:{port}/ws"),
+        account: None,
         _server: server,
     })
 }
@@ -149,25 +176,42 @@ http {{
 }
 
 fn ws() -> Result<Contestant, Failure> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/ws-server.mjs");
-    let process = pinned("node").arg(script).stdout(Stdio::piped()).spawn()?;
-    let mut server = Server { process, _folder: None };
-    let printed = server.process.stdout.take().ok_or("no pipe")?;
-    let authority = line(printed, |line| line.strip_prefix("http://").map(str::to_owned))?;
+    let mut command = pinned("node");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/ws-server.mjs"));
+    let (server, authority) = Server::that_prints(command)?;
     Ok(Contestant {
         processes: Processes::of(&server.process)?,
         publish_url: format!("http://{authority}/publish"),
         subprotocol: None,
         first_frame: None,
         ws_url: format!("ws://{authority}/ws"),
+        account: None,
+        _server: server,
+    })
+}
+
+async fn quarterdeck(subprotocol: Option<&'static str>) -> Result<Contestant, Failure> {
+    let mut command = pinned(std::env::current_exe()?);
+    command.arg("hub");
+    let (server, authority) = Server::that_prints(command)?;
+    Ok(Contestant {
+        processes: Processes::of(&server.process)?,
+        publish_url: format!("http://{authority}/api/v1/bench/publish"),
+        subprotocol,
+        first_frame: Some(FirstFrame {
+            text: r#"{"action":"subscribe","channels":["system"]}"#,
+            answer: r#""action":"subscribed""#,
+        }),
+        ws_url: format!("ws://{authority}/api/v1/ws"),
+        account: Some(Account::first(&format!("http://{authority}")).await?),
         _server: server,
     })
 }
 
 /// A command on the core of servers.
-fn pinned(program: &str) -> Command {
+fn pinned(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("taskset");
-    command.args(["-c", "0", program]);
+    command.args(["-c", "0"]).arg(program);
     command
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct FanOut {
 pub(crate) async fn run(contestant: &Contestant, options: &Options) -> Result<FanOut, Failure> {
     let epoch = Instant::now();
     let publisher = Publisher::new(&contestant.publish_url, options.payload, epoch)?;
-    let mut swarm = Swarm::connect(contestant, options.subscribers, epoch)?;
+    let mut swarm = Swarm::connect(contestant, options.subscribers, epoch).await?;
     // Warms up, and proves that all are subscribed.
     burst(&mut swarm, &publisher, options.rate, options).await?;
     if swarm.deaf() > 0 {

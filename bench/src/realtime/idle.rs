@@ -26,12 +26,12 @@ pub(crate) struct Idle {
 pub(crate) async fn run(contestant: &Contestant, options: &Options) -> Result<Idle, Failure> {
     let epoch = Instant::now();
     let publisher = Publisher::new(&contestant.publish_url, options.payload, epoch)?;
-    let mut first = Swarm::connect(contestant, WARM_UP, epoch)?;
+    let mut first = Swarm::connect(contestant, WARM_UP, epoch).await?;
     burst(&mut first, &publisher, 1, options).await?;
     first.close()?;
 
     let before = contestant.processes.memory()?;
-    let mut swarm = Swarm::connect(contestant, options.connections, epoch)?;
+    let mut swarm = Swarm::connect(contestant, options.connections, epoch).await?;
     let open = contestant.processes.memory()?;
     burst(&mut swarm, &publisher, 1, options).await?;
     let deaf = swarm.deaf();

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem::Finder;
 use mio::{Events, Interest, Poll, Token};
-use tungstenite::ClientRequestBuilder;
 use tungstenite::client::client_with_config;
 use tungstenite::protocol::WebSocketConfig;
+use tungstenite::{ClientRequestBuilder, Message};
 
 use super::contestant::Contestant;
 use super::frame::{CLOSE, Frame, Frames, PING, PONG, TEXT, to_server};
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const GLANCE: Duration = Duration::from_millis(50);
 /// Bytes of one read; several events of one connection come together when the load is heavy.
 const READ: usize = 64 * 1024;
+/// Connections whose addresses are asked for at once: few enough to be opened while a ticket is good.
+const BATCH: u32 = 250;
 /// Bytes of one read while a connection is opened.
 const HANDSHAKE: usize = 4096;
 /// Normal closure.
@@ -59,19 +61,21 @@ pub(crate) struct Tally {
 
 impl Swarm {
     /// Opens connections one after the other and subscribes each.
-    pub(crate) fn connect(
+    pub(crate) async fn connect(
         contestant: &Contestant,
         connections: u32,
         epoch: Instant,
     ) -> Result<Self, Failure> {
         let poll = Poll::new()?;
         let mut subscribers = Vec::new();
-        for (index, url) in contestant.ws_urls(connections).into_iter().enumerate() {
-            let stream = subscribe(contestant, &url)?;
-            stream.set_nonblocking(true)?;
-            let mut stream = mio::net::TcpStream::from_std(stream);
-            poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
-            subscribers.push(Subscriber { stream, frames: Frames::default(), newest: 0, is_open: true });
+        for begun in (0..connections).step_by(BATCH as usize) {
+            for url in contestant.ws_urls(BATCH.min(connections - begun)).await? {
+                let stream = subscribe(contestant, &url)?;
+                stream.set_nonblocking(true)?;
+                let mut stream = mio::net::TcpStream::from_std(stream);
+                poll.registry().register(&mut stream, Token(subscribers.len()), Interest::READABLE)?;
+                subscribers.push(Subscriber { stream, frames: Frames::default(), newest: 0, is_open: true });
+            }
         }
         Ok(Self { poll, subscribers, epoch })
     }
@@ -213,7 +217,13 @@ fn subscribe(contestant: &Contestant, url: &str) -> Result<TcpStream, Failure> {
         client_with_config(request, stream, Some(small)).map_err(|error| error.to_string())?;
     if let Some(first) = &contestant.first_frame {
         socket.send(first.text.into())?;
-        while !socket.read()?.to_text()?.contains(first.answer) {}
+        loop {
+            match socket.read()? {
+                Message::Text(text) if text.contains(first.answer) => break,
+                Message::Close(why) => return Err(format!("a subscriber was refused: {why:?}").into()),
+                _ => {}
+            }
+        }
     }
     // Nothing is lost with the library's buffer: nobody publishes before all are connected.
     Ok(socket.into_inner())
