@@ -41,7 +41,7 @@ async fn main() -> Result<(), Failure> {
         None => me().await,
         Some("flood") => flood::run().await,
         Some("limits") => limits::run().await,
-        Some("realtime") => realtime::run(&realtime::Options::parse_from(std::env::args().skip(1))).await,
+        Some("realtime") => realtime::run(&realtime::Options::parse_from(std::env::args().skip(2))).await,
         Some("hub") => realtime::hub::serve().await,
         Some("bare") => peer::serve().await,
         Some(other) => Err(format!("there is no run '{other}': none, flood, limits or realtime").into()),

@@ -26,7 +26,7 @@ const BUDGET: Duration = Duration::from_secs(220);
 
 /// Measures WebSocket fan-out and idle connections next to peers.
 #[derive(Parser)]
-#[command(name = "quarterdeck-bench realtime")]
+#[command(no_binary_name = true, bin_name = "quarterdeck-bench realtime")]
 pub(crate) struct Options {
     /// Times each contestant is measured.
     #[arg(long, default_value = "3", value_parser = value_parser!(u32).range(1..=99))]

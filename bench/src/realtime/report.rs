@@ -41,6 +41,10 @@ pub(crate) fn print(field: &[Entry], options: &Options) {
 fn fan_outs(field: &[Entry], options: &Options) {
     let Options { seconds, rate, payload, subscribers, .. } = options;
     let rounds = field.iter().map(|entry| entry.fan_outs.len()).max().unwrap_or_default();
+    let asked = options.rounds as usize;
+    if rounds < asked {
+        println!("only {rounds} of {asked} rounds: more would have taken too long");
+    }
     let wanted = u64::from(rate * seconds) * u64::from(*subscribers);
     println!(
         "fan-out: {rate} events/s of {payload} bytes for {seconds} s to {subscribers} WebSockets, so {wanted} \
@@ -102,17 +106,21 @@ fn idles(field: &[Entry], options: &Options) {
 
 #[allow(clippy::print_stdout, reason = "figures are what this program is for")]
 fn ratios(field: &[Entry]) {
-    println!("\nratio{:<35} {:>10} {:>8} {:>8} {:>8}", "", "per CPU-s", "p50", "p99", "idle");
+    println!(
+        "\n{:<40} {:>10} {:>8} {:>8} {:>8} {:>14}",
+        "ratio", "per CPU-s", "p50", "p99", "open", "after closing"
+    );
     for ours in field.iter().filter(|entry| !entry.kind.is_peer()) {
         for peer in field.iter().filter(|entry| entry.kind.is_peer()) {
             let of = |figure| ours.fan_out(figure) / peer.fan_out(figure);
             println!(
-                "{:<40} {:>10.2} {:>8.2} {:>8.2} {:>8.2}",
+                "{:<40} {:>10.2} {:>8.2} {:>8.2} {:>8.2} {:>14.2}",
                 format!("{} / {}", ours.kind.name(), peer.kind.name()),
                 of(|run| run.per_cpu_second),
                 of(|run| run.p50),
                 of(|run| run.p99),
                 ours.idle(|run| run.open) / peer.idle(|run| run.open),
+                ours.idle(|run| run.closed) / peer.idle(|run| run.closed),
             );
         }
     }

@@ -82,14 +82,7 @@ impl Swarm {
 
     /// Receives until told to stop, which is asked after every look at the sockets.
     pub(crate) fn receive(&mut self, mut stop: impl FnMut(&Tally) -> bool) -> Result<Tally, Failure> {
-        let mut tally = Tally {
-            delivered: 0,
-            repeated: 0,
-            closed: 0,
-            bytes: 0,
-            delays: Vec::new(),
-            last: Instant::now(),
-        };
+        let mut tally = Tally::new(Instant::now());
         let marker = Finder::new(MARKER);
         let (mut events, mut buffer) = (Events::with_capacity(1024), vec![0; READ]);
         while !stop(&tally) {
@@ -176,6 +169,11 @@ impl Subscriber {
 }
 
 impl Tally {
+    /// Nothing received yet.
+    fn new(now: Instant) -> Self {
+        Self { delivered: 0, repeated: 0, closed: 0, bytes: 0, delays: Vec::new(), last: now }
+    }
+
     /// Counts a frame if it is an event.
     fn count(&mut self, frame: &Frame<'_>, marker: &Finder<'_>, now: u64, newest: &mut u64) {
         if frame.opcode != TEXT {
@@ -227,4 +225,25 @@ fn subscribe(contestant: &Contestant, url: &str) -> Result<TcpStream, Failure> {
     }
     // Nothing is lost with the library's buffer: nobody publishes before all are connected.
     Ok(socket.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_counts_once_and_other_frames_do_not() {
+        let (epoch, marker) = (Instant::now(), Finder::new(MARKER));
+        let (mut tally, mut newest) = (Tally::new(epoch), 0);
+        let mut count = |opcode, text: &str| {
+            tally.count(&Frame { opcode, payload: text.as_bytes() }, &marker, 9_000, &mut newest);
+        };
+        count(TEXT, r#"{"payload":{"message":"sent_ns=5000 xxx"}}"#);
+        count(TEXT, "sent_ns=5000 xxx");
+        count(TEXT, "sent_ns=6000 xxx");
+        count(TEXT, r#"{"action":"pong"}"#);
+        count(CLOSE, "sent_ns=7000 xxx");
+        assert_eq!((tally.delivered, tally.repeated, newest), (2, 1, 6000));
+        assert_eq!(tally.delays, [4, 3]);
+    }
 }
