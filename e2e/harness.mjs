@@ -19,11 +19,31 @@ async function freePort() {
   return port;
 }
 
-/** Starts the server on a fresh data folder and resolves once it says where it listens. */
+/**
+ * Starts the server on a fresh data folder and resolves once it says where it listens. It can be killed as a power
+ * cut would and started again, on the same folder and address.
+ */
 export async function startServer() {
   if (!PROGRAM) throw new Error("Name the server to test in QUARTERDECK_BIN, or run `make test-e2e`.");
   const folder = await mkdtemp(join(tmpdir(), "quarterdeck-e2e-"));
   const origin = `http://127.0.0.1:${await freePort()}`;
+  let end;
+  const start = async () => {
+    end = await launch(origin, folder);
+  };
+  const stop = async () => {
+    await end?.("SIGTERM");
+    await rm(folder, { recursive: true, force: true });
+  };
+  await start().catch(async (error) => {
+    await stop();
+    throw error;
+  });
+  return { origin, start, kill: () => end("SIGKILL"), stop };
+}
+
+/** Runs the program until what this gives is called. */
+async function launch(origin, folder) {
   const child = spawn(PROGRAM, ["serve", "--port", new URL(origin).port, "--data-dir", folder], {
     stdio: ["ignore", "pipe", "pipe"],
     env: {
@@ -36,10 +56,9 @@ export async function startServer() {
   });
   const exited = new Promise((resolve) => child.once("exit", resolve));
   const said = [];
-  const stop = async () => {
-    child.kill("SIGTERM");
+  const end = async (signal) => {
+    child.kill(signal);
     await exited;
-    await rm(folder, { recursive: true, force: true });
   };
 
   try {
@@ -56,10 +75,10 @@ export async function startServer() {
       exited.then((code) => fail(`ended with ${code}`)).finally(() => clearTimeout(timer));
     });
   } catch (error) {
-    await stop();
+    await end("SIGTERM");
     throw error;
   }
-  return { origin, stop };
+  return end;
 }
 
 /** Starts a browser that asks nobody but the pages it is sent to. */

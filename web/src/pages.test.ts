@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { ApiError, call } from "./api";
 import { csrfToken } from "./csrf";
 import { explain } from "./forms";
-import { duration, words } from "./text";
+import { duration, shorten, words } from "./text";
 
 /** Lets `call` see these cookies and this answer; returns what it sent. */
 function stub(cookie: string, answer: () => Promise<Response>) {
@@ -79,6 +79,10 @@ describe("text", () => {
       "1 day",
       "2 days",
     ]);
+  });
+
+  it("shortens by whole characters and shows it", () => {
+    expect([shorten("🙂🙂🙂", 3), shorten("🙂🙂🙂🙂", 3)]).toEqual(["🙂🙂🙂", "🙂🙂…"]);
   });
 
   it("shows an identifier as words", () => {

@@ -21,3 +21,9 @@ export function sentence(text: string): string {
 export function words(identifier: string): string {
   return identifier.replaceAll("_", " ");
 }
+
+/** At most `limit` characters, with a sign where some are missing. */
+export function shorten(text: string, limit: number): string {
+  const all = [...text];
+  return all.length <= limit ? text : `${all.slice(0, limit - 1).join("")}…`;
+}

@@ -2,6 +2,7 @@ import { ApiError, call } from "./api";
 import { csrfToken } from "./csrf";
 import { attempt, explain, onSubmit } from "./forms";
 import { watchHealth } from "./health";
+import { LivePanel } from "./live";
 import { words } from "./text";
 
 interface SetupStatus {
@@ -20,6 +21,10 @@ interface Me {
 type ViewName = "waiting" | "unreachable" | "setup" | "login" | "change" | "signed-in";
 
 const card = byId("card");
+const live = new LivePanel(byId("live"), () => {
+  moveFocus = false;
+  void load();
+});
 /** False until the page has settled: only what a person did moves the focus. */
 let moveFocus = false;
 
@@ -44,6 +49,7 @@ function showMe(me: Me): void {
   byId("who-org-roles").textContent = me.org_roles.map(words).join(", ") || "none";
   byId("who-id").textContent = me.id;
   show(me.must_change_password ? "change" : "signed-in");
+  if (!me.must_change_password) live.start(me.id);
 }
 
 /** The account of this browser's session, or null when there is none. */
@@ -77,8 +83,13 @@ async function load(): Promise<void> {
 }
 
 async function logout(): Promise<void> {
-  await call("POST", "/auth/logout");
-  await load();
+  // The server also ends the live connection of a session, which is no news for who ends it.
+  live.stop();
+  try {
+    await call("POST", "/auth/logout");
+  } finally {
+    await load();
+  }
 }
 
 onSubmit(view<HTMLFormElement>("setup"), async (fields) => {

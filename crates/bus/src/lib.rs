@@ -36,7 +36,6 @@ use quarterdeck_store::{Store, micros};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use nats::NatsOptions;
 pub use published::{Form, Parsed, Position, Published};
 pub use topic::{History, Listener, Lost, Read, Topic};
 
@@ -55,7 +54,7 @@ pub struct Options {
     /// Bounds of the history of each channel.
     pub history: History,
     /// The broker between copies, if there is one.
-    pub nats: Option<NatsOptions>,
+    pub nats: Option<message::NatsConfig>,
 }
 
 impl Default for Options {
@@ -112,7 +111,7 @@ impl Bus {
         tasks.spawn(Arc::clone(&hub.fan_out).run(stopping.clone()));
         let back_end = match options.nats {
             Some(nats) => {
-                let link = nats::Link::start(&hub, nats, &stopping, &tasks).await?;
+                let link = nats::Link::start(&hub, &nats, &stopping, &tasks).await?;
                 relay::start(&store, relay::Sink::Nats(Arc::clone(&link)), &stopping, &tasks);
                 BackEnd::Nats(link)
             }

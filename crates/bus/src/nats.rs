@@ -2,7 +2,6 @@
 //! program a consumer that reads all of it in order. The sequence of the stream is the sequence of every
 //! channel, with holes.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,16 +9,16 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::stream::{self, Stream};
 use async_nats::jetstream::{self, Context};
-use async_nats::{ConnectOptions, HeaderMap};
+use async_nats::{Client, HeaderMap};
 use data_encoding::BASE32_NOPAD;
 use futures_util::StreamExt;
 use quarterdeck_domain::channel::Channel;
 use quarterdeck_domain::{Error, ErrorCode, Result};
 use quarterdeck_store::outbox::Waiting;
-use secrecy::{ExposeSecret, SecretString};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::message::NatsConfig;
 use crate::{Hub, PATIENCE, Position};
 
 /// Events a subject keeps at the least: copies need time to read, whatever history clients get.
@@ -29,21 +28,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Longest wait for the broker to have stored an event.
 const ACK_WAIT: Duration = Duration::from_secs(5);
 
-/// The broker between copies.
-#[derive(Clone, Debug)]
-pub struct NatsOptions {
-    /// Address, with user and password if it wants them.
-    pub url: SecretString,
-    /// File with credentials.
-    pub credentials: Option<PathBuf>,
-    /// What names of streams begin with.
-    pub prefix: String,
-    /// Longest wait for the first connection.
-    pub connect_timeout: Duration,
-}
-
 /// The way to the broker.
 pub(crate) struct Link {
+    client: Client,
     context: Context,
     config: stream::Config,
     subjects: String,
@@ -56,23 +43,30 @@ impl Link {
     /// Connects and reads what the stream holds, then goes on reading.
     pub(crate) async fn start(
         hub: &Arc<Hub>,
-        options: NatsOptions,
+        config: &NatsConfig,
         stopping: &CancellationToken,
         tasks: &TaskTracker,
     ) -> Result<Arc<Self>> {
-        let context = connect(&options).await?;
-        let subjects = format!("{}.ws.", options.prefix.to_lowercase());
+        let client = crate::message::connect(config, stopping.clone()).await.map_err(unusable)?;
+        let context = jetstream::new(client.clone());
+        let subjects = format!("{}.ws.", config.stream_name_prefix.to_lowercase());
         let history = hub.history;
-        let config = stream::Config {
-            name: format!("{}_WS", options.prefix),
+        let stream_config = stream::Config {
+            name: format!("{}_WS", config.stream_name_prefix),
             subjects: vec![format!("{subjects}>")],
             max_messages_per_subject: i64::try_from(history.size.max(LEAST)).unwrap_or(i64::MAX),
             max_age: history.ttl,
             // Where copies disagree on the bounds, the one that started last decides.
             ..stream::Config::default()
         };
-        let link =
-            Arc::new(Self { context, config, subjects, up: AtomicBool::new(true), read: AtomicU64::new(0) });
+        let link = Arc::new(Self {
+            client,
+            context,
+            config: stream_config,
+            subjects,
+            up: AtomicBool::new(true),
+            read: AtomicU64::new(0),
+        });
         let stream = link.stream().await.map_err(unusable)?;
         let reading = Reading::begin(&link, hub, &stream).await.map_err(unusable)?;
         tasks.spawn(Arc::clone(&link).follow(Arc::clone(hub), reading, stopping.clone()));
@@ -102,6 +96,11 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// How often the connection was made.
+    fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
     }
 
     async fn stream(&self) -> std::result::Result<Stream, async_nats::Error> {
@@ -196,11 +195,21 @@ impl Reading {
     }
 
     async fn read(mut self, link: &Link, hub: &Hub) -> async_nats::Error {
+        let connects = link.connects();
+        let mut look = tokio::time::interval(PAUSE);
         loop {
-            match self.next(link, hub).await {
-                Ok(true) => {}
-                Ok(false) => return "the consumer ended".into(),
-                Err(error) => return error,
+            tokio::select! {
+                // A server that comes back may not know the consumer any more, and says so late.
+                _ = look.tick() => {
+                    if link.connects() != connects {
+                        return "the connection was made anew".into();
+                    }
+                }
+                next = self.next(link, hub) => match next {
+                    Ok(true) => {}
+                    Ok(false) => return "the consumer ended".into(),
+                    Err(error) => return error,
+                },
             }
         }
     }
@@ -210,7 +219,7 @@ impl Reading {
         let Some(message) = self.messages.next().await else { return Ok(false) };
         let message = message?;
         let info = message.info()?;
-        let (seq, at) = (info.stream_sequence, info.published.unix_timestamp_nanos() / 1000);
+        let seq = info.stream_sequence;
         let before = link.read.load(Ordering::Acquire);
         self.pending = info.pending;
         if seq <= before {
@@ -222,26 +231,16 @@ impl Reading {
         }
         if let Some(channel) = message.subject.strip_prefix(&*link.subjects).and_then(channel) {
             let position = Position { epoch: Arc::clone(&self.epoch), seq };
-            let at = i64::try_from(at).unwrap_or_default();
             if !self.complete {
                 // What came before the first event a subject still holds may have been dropped.
                 hub.topic(&channel).settle(seq - 1);
             }
-            hub.append_from_stream(&channel, position, message.payload.clone(), at);
+            // Kept from now on: the stream itself drops what is too old, by its own clock.
+            hub.append_from_stream(&channel, position, message.payload.clone(), hub.now());
         }
         link.read.store(seq, Ordering::Release);
         Ok(true)
     }
-}
-
-async fn connect(options: &NatsOptions) -> Result<Context> {
-    let connect = ConnectOptions::new().name("quarterdeck").connection_timeout(options.connect_timeout);
-    let connect = match &options.credentials {
-        Some(file) => connect.credentials_file(file).await.map_err(unusable)?,
-        None => connect,
-    };
-    let client = connect.connect(options.url.expose_secret()).await.map_err(unusable)?;
-    Ok(jetstream::new(client))
 }
 
 fn unusable(error: impl std::fmt::Display) -> Error {

@@ -172,9 +172,18 @@ impl Event {
     /// [`MAX_BYTES`] in all.
     pub fn new(event_type: EventType, now: DateTime<Utc>, payload: Value) -> Result<Self> {
         match event_type.place() {
-            On(shared) => Self::build(event_type, shared.into(), now, payload),
+            On(shared) => Self::build(event_type, shared.into(), now, payload, Uuid::now_v7()),
             Anywhere | Owner => Err(refused(event_type, "needs a channel")),
         }
+    }
+
+    /// What an agent said, brought to people. It keeps the id of the message, by which copies of the
+    /// program that all bring it are recognised.
+    ///
+    /// # Errors
+    /// As [`Event::new`].
+    pub fn of_message(id: Uuid, channel: Channel, now: DateTime<Utc>, payload: Value) -> Result<Self> {
+        Self::build(EventType::MessageSent, channel, now, payload, id)
     }
 
     /// An event of a type that is told where the publisher says.
@@ -190,7 +199,7 @@ impl Event {
         if !fits {
             return Err(refused(event_type, "is never told on this channel"));
         }
-        Self::build(event_type, channel, now, payload)
+        Self::build(event_type, channel, now, payload, Uuid::now_v7())
     }
 
     fn build(
@@ -198,6 +207,7 @@ impl Event {
         channel: Channel,
         timestamp: DateTime<Utc>,
         payload: Value,
+        id: Uuid,
     ) -> Result<Self> {
         let Value::Object(payload) = payload else { return Err(refused(event_type, "payload is no object")) };
         let declared = || event_type.members().split(' ').map(|name| (name.trim_end_matches('?'), name));
@@ -214,8 +224,6 @@ impl Event {
         if let Some((name, _)) = missing {
             return Err(refused(event_type, format_args!("payload lacks '{name}'")));
         }
-        // Sorted by time, which keeps indexes small.
-        let id = Uuid::now_v7();
         let body = encode(event_type, &channel, timestamp, &payload, id)?;
         Ok(Self { id, event_type, channel, timestamp, body })
     }

@@ -83,6 +83,9 @@ pub enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Watch what happens on the running server
+    #[command(subcommand)]
+    Events(EventsCommand),
     /// Print the OpenAPI document of the HTTP interface
     Openapi,
     /// Manage accounts in the local database, for the operator who is locked out
@@ -139,6 +142,30 @@ fn interval(text: &str) -> Result<Duration, String> {
     } else {
         Err("must be between 0.1 and 86400 seconds".to_owned())
     }
+}
+
+/// What to do with events.
+#[derive(Debug, Subcommand)]
+pub enum EventsCommand {
+    /// Print events as they happen, until Ctrl-C
+    ///
+    /// Goes on after a lost connection, with what was missed meanwhile. Signs in as --user and out again
+    /// at the end, or uses the session token in QUARTERDECK_TOKEN. With --json, one event a line.
+    Tail(TailArgs),
+}
+
+/// Flags of `events tail`.
+#[derive(Args, Clone, Debug)]
+pub struct TailArgs {
+    /// A channel to follow; may be given several times [default: every one you may read]
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Vec<String>,
+    /// Login name to follow as; asks for the password
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "user")]
+    pub password_stdin: bool,
 }
 
 /// What to do with the configuration.

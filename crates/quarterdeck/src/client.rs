@@ -6,9 +6,13 @@ use chrono::Utc;
 use quarterdeck_auth::cli_token::mint_cli_token;
 use quarterdeck_http::config::ApiConfig;
 use reqwest::StatusCode;
-use reqwest::header::AUTHORIZATION;
-use secrecy::SecretString;
+use reqwest::header::{
+    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, SET_COOKIE,
+    UPGRADE,
+};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
 use crate::Failure;
 use crate::terminal::{harmless, harmless_json};
@@ -36,7 +40,7 @@ impl Client {
     pub(crate) fn new(api: &ApiConfig) -> Result<Self, Failure> {
         let base = format!("{}{}", api.server.local_url(), api.api_prefix);
         let mut builder = reqwest::Client::builder()
-            .timeout(TIMEOUT)
+            .connect_timeout(TIMEOUT)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("quarterdeck/", env!("CARGO_PKG_VERSION")));
@@ -71,8 +75,72 @@ impl Client {
         self.send(request.header(AUTHORIZATION, format!("Bearer {token}"))).await
     }
 
+    /// Opens a session; its token.
+    pub(crate) async fn login(&self, user: &str, password: &SecretString) -> Result<SecretString, Failure> {
+        let body = serde_json::json!({"username": user, "password": password.expose_secret()});
+        let request = self.http.post(format!("{}/auth/login", self.base)).json(&body).timeout(TIMEOUT);
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        // The session is the first cookie, whatever the operator called it.
+        let cookie = response.headers().get(SET_COOKIE).and_then(|line| line.to_str().ok());
+        let token = cookie
+            .and_then(|line| line.split(';').next()?.split_once('='))
+            .map(|(_, token)| token.to_owned());
+        let reply = self.read(response).await?;
+        match token {
+            Some(token) if reply.status.is_success() => Ok(token.into()),
+            _ if reply.status == StatusCode::UNAUTHORIZED => {
+                Err(reply.failure().hint("check the login name and the password"))
+            }
+            _ => Err(reply.failure()),
+        }
+    }
+
+    /// Ends a session.
+    pub(crate) async fn logout(&self, token: &SecretString) -> Result<Reply, Failure> {
+        let request = self.http.post(format!("{}/auth/logout", self.base));
+        self.send(request.bearer_auth(token.expose_secret())).await
+    }
+
+    /// A one-time ticket for a WebSocket.
+    pub(crate) async fn ticket(&self, token: &SecretString) -> Result<SecretString, Failure> {
+        let request = self.http.post(format!("{}/auth/ws-ticket", self.base));
+        let reply = self.send(request.bearer_auth(token.expose_secret())).await?;
+        let ticket = reply.body.as_ref().and_then(|body| body.pointer("/data/ticket")?.as_str());
+        match ticket {
+            Some(ticket) if reply.status.is_success() => Ok(ticket.to_owned().into()),
+            _ if reply.status == StatusCode::UNAUTHORIZED => Err(reply.failure().hint("sign in again")),
+            _ => Err(reply.failure()),
+        }
+    }
+
+    /// Asks for a WebSocket below the prefix that speaks one of these subprotocols.
+    pub(crate) async fn upgrade(&self, path: &str, protocols: &str) -> Result<reqwest::Upgraded, Failure> {
+        let request = self
+            .http
+            .get(format!("{}{path}", self.base))
+            .version(reqwest::Version::HTTP_11)
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, "websocket")
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .header(SEC_WEBSOCKET_KEY, generate_key())
+            .header(SEC_WEBSOCKET_PROTOCOL, protocols);
+        // A timeout of the request would end the socket too.
+        let response = tokio::time::timeout(TIMEOUT, request.send()).await;
+        let response = response
+            .map_err(|_| Failure::unreachable(format!("no server answers at {} in time", self.base)))?
+            .map_err(|e| self.unreachable(&e))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.read(response).await?.failure());
+        }
+        response.upgrade().await.map_err(|e| self.unreachable(&e))
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply, Failure> {
-        let mut response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let response = request.timeout(TIMEOUT).send().await.map_err(|e| self.unreachable(&e))?;
+        self.read(response).await
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Result<Reply, Failure> {
         let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {

@@ -3,6 +3,7 @@
 mod completion;
 mod config;
 mod doctor;
+mod events;
 mod migrate;
 mod openapi;
 mod serve;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: &Cli, environment: &Environment, output: &Output) -> Resu
         Command::Status(arguments) => status::run(&context, arguments),
         Command::Doctor => doctor::run(&context),
         Command::Config(command) => config::run(&context, command),
+        Command::Events(command) => events::run(&context, command),
         Command::Openapi => openapi::run(&context),
         Command::User(command) => user::run(&context, command),
         Command::Completion { shell } => completion::run(&context, *shell),

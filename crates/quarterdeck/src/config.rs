@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use quarterdeck_bus::message::MessageBusConfig;
 use quarterdeck_domain::sink::LogLevel;
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_store::config::StoreConfig;
@@ -21,7 +22,8 @@ pub use environment::Environment;
 pub use load::{Flags, load};
 
 /// Dotted names of the values that are never shown.
-pub const SECRETS: [&str; 4] = ["api.auth.jwt_secret", "database.url", "redis_url", "settings_key"];
+pub const SECRETS: [&str; 5] =
+    ["api.auth.jwt_secret", "database.url", "nats_url", "redis_url", "settings_key"];
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -36,12 +38,26 @@ pub struct Config {
     /// Absent or blank = each copy counts for itself.
     #[serde(serialize_with = "masked")]
     pub redis_url: Option<SecretString>,
+    /// `nats://host:port`, or `tls://`: the broker that carries news between copies of the program.
+    /// Absent or blank = the database does.
+    #[serde(serialize_with = "masked")]
+    pub nats_url: Option<SecretString>,
+    /// How copies of the program, and agents, talk.
+    pub communication: CommunicationConfig,
     /// The front door.
     pub api: ApiConfig,
     /// The database.
     pub database: StoreConfig,
     /// The log.
     pub log: LogConfig,
+}
+
+/// The section `communication`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CommunicationConfig {
+    /// Messages between agents, and the broker.
+    pub message_bus: MessageBusConfig,
 }
 
 /// The section `log`.
@@ -117,6 +133,13 @@ impl Config {
         if let Some(url) = &self.redis_url {
             quarterdeck_limits::check_redis_url(url).map_err(|rule| format!("redis_url {rule}"))?;
         }
+        self.nats_url = self.nats_url.take().filter(|url| !url.expose_secret().trim().is_empty());
+        if let Some(url) = &self.nats_url {
+            let nats = self.communication.message_bus.nats.get_or_insert_default();
+            nats.url = url.clone();
+            nats.validate().map_err(|why| why.replace("communication.message_bus.nats.url", "nats_url"))?;
+        }
+        self.communication.message_bus.validate()?;
         match &self.settings_key {
             Some(keys) => quarterdeck_store::seal::Keyring::parse(keys)
                 .map(drop)

@@ -8,6 +8,7 @@ mod lifecycle;
 mod local;
 mod log_settings;
 mod logging;
+mod news;
 mod output;
 mod serve;
 mod terminal;

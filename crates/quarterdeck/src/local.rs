@@ -1,7 +1,7 @@
 //! The database of this configuration, opened beside a server that may be running.
 
 use quarterdeck_auth::stored_secret;
-use quarterdeck_store::{Database, Store, latest_version};
+use quarterdeck_store::{Database, Store, Way, latest_version};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::Failure;
@@ -25,7 +25,12 @@ pub(crate) async fn attach(config: &Config) -> Result<Store, Failure> {
     if is_missing(&database) {
         return Err(Failure::runtime(format!("there is no database yet: {database}")).hint(MIGRATE));
     }
-    Ok(Store::attach(database).await?)
+    let store = Store::attach(database).await?;
+    if config.communication.message_bus.nats.is_some() {
+        // A server passes on what is left for the broker.
+        store.publish_by(Way::Outbox);
+    }
+    Ok(store)
 }
 
 /// Opens the database and refuses one whose tables are of another version.

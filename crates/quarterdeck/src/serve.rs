@@ -6,23 +6,22 @@ use std::time::Duration;
 
 use quarterdeck_auth::config::PathPattern;
 use quarterdeck_auth::{Auth, HashCost, resolve_secret};
-use quarterdeck_bus::{Bus, History, NatsOptions, Options as BusOptions};
 use quarterdeck_domain::clock::{SharedClock, SystemClock};
-use quarterdeck_domain::event::{Event, EventType};
+use quarterdeck_domain::event::EventType;
 use quarterdeck_domain::setting::{Registry, SettingSource, api};
 use quarterdeck_http::app::{App, Parts, VERSION};
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_http::edge::{CorsPolicy, Edge, EdgeConfig, EdgeService, TrustedProxies, wrap};
 use quarterdeck_http::limits::{Limits, Tiers};
-use quarterdeck_http::rights::{Patience, Rights};
+use quarterdeck_http::rights::Rights;
 use quarterdeck_http::server::{ServerOptions, Stopped, Tls, serve};
 use quarterdeck_http::v1::health::Health;
-use quarterdeck_http::ws::{SocketOptions, Sockets};
+use quarterdeck_http::ws::Sockets;
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Loaded, create_data_dir};
 use crate::lifecycle::Lifecycle;
 use crate::logging::{self, Logging, LoggingConfig};
-use crate::{Failure, Output, follow, local, log_settings};
+use crate::{Failure, Output, follow, local, log_settings, news};
 
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
@@ -90,10 +89,16 @@ async fn start_and_wait(
         output.note(&format!("No account exists yet: open the address below, or run `{command}`."));
     }
     output.print(&format!("Quarterdeck {VERSION} is ready at {url}\n"));
-    announce(&app, EventType::SystemStartup, json!({"message": "Server started", "version": VERSION})).await;
+    news::announce(&app, EventType::SystemStartup, json!({"message": "Server started", "version": VERSION}))
+        .await;
     let reporting = tokio::spawn(Arc::clone(&app.sockets).report(app.store.clone(), stopping.clone()));
     signals.wait(tls.as_ref()).await;
-    announce(&app, EventType::SystemShutdown, json!({"message": "Server stopping", "reason": "signal"})).await;
+    news::announce(
+        &app,
+        EventType::SystemShutdown,
+        json!({"message": "Server stopping", "reason": "signal"}),
+    )
+    .await;
     app.edge.drain();
     stopping.cancel();
     // Sockets say goodbye while the listener lets requests finish.
@@ -105,17 +110,6 @@ async fn start_and_wait(
         tracing::warn!(target: "api", "api.app.shutdown.connections_cut");
     }
     Ok(())
-}
-
-/// Tells everyone who listens; the server goes on without.
-async fn announce(app: &App, event_type: EventType, payload: Value) {
-    let told = match Event::new(event_type, app.clock.now(), payload) {
-        Ok(event) => app.bus.publish(event).await,
-        Err(refused) => Err(refused),
-    };
-    if let Err(error) = told {
-        tracing::warn!(target: "api", error = %error, cause = error.cause(), "api.ws.send_failed");
-    }
 }
 
 fn spawn_server(
@@ -160,9 +154,10 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         tracing::warn!(target: "auth", error = %error, "auth.first_owner.failed");
     }
     let edge = Arc::new(Edge::new(edge_config(&config.api, &settings)?)?);
-    let bus = start_bus(life, config, &settings, &store, &clock).await?;
+    let bus = news::bus(life, config, &settings, &store, &clock).await?;
+    let (messages, bridge) = news::messages(life, config, &settings, &bus, &clock).await?;
     let sockets = Sockets::new(
-        socket_options(&config.api, &settings),
+        news::socket_options(&config.api, &settings),
         edge.metrics().recorder(),
         Arc::clone(&clock),
     );
@@ -177,7 +172,16 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     upkeep.start(life);
     Ok(App::new(Parts {
         auth,
-        health: Health::new(store.clone(), Arc::clone(&clock)),
+        health: Health::new(store.clone(), Arc::clone(&clock)).with_messages({
+            let bus = bus.clone();
+            move || {
+                let (bus, messages, bridge) = (bus.clone(), messages.clone(), bridge.clone());
+                Box::pin(async move {
+                    let flows = bus.is_linked() != Some(false) && bridge.health().dead.is_empty();
+                    flows && messages.health_check().await.is_ok()
+                })
+            }
+        }),
         store,
         settings,
         limits,
@@ -189,57 +193,6 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         api_prefix: config.api.api_prefix.clone(),
         started,
     }))
-}
-
-/// News: through NATS where it is named, else through what the database offers.
-async fn start_bus(
-    life: &mut Lifecycle,
-    config: &Config,
-    settings: &Settings,
-    store: &Store,
-    clock: &SharedClock,
-) -> Result<Bus, Failure> {
-    let history = History {
-        size: usize::try_from(settings.get(&api::WS_HISTORY_SIZE)).unwrap_or_default(),
-        ttl: seconds(settings.get(&api::WS_HISTORY_TTL_SECONDS)),
-        max_bytes: usize::try_from(settings.get(&api::WS_HISTORY_MAX_BYTES)).unwrap_or(usize::MAX),
-    };
-    let nats = config.nats().map(|nats| NatsOptions {
-        url: nats.url.clone(),
-        credentials: nats.credentials_path.clone(),
-        prefix: nats.stream_name_prefix.clone(),
-        connect_timeout: Duration::from_secs_f64(nats.connect_timeout_seconds),
-    });
-    let bus = Bus::start(store.clone(), Arc::clone(clock), BusOptions { history, nats }).await?;
-    let closing = bus.clone();
-    life.started("bus", Duration::from_secs(10), async move { closing.stop().await });
-    Ok(bus)
-}
-
-fn socket_options(api: &ApiConfig, settings: &Settings) -> SocketOptions {
-    let duration = |seconds: f64| (seconds > 0.0).then(|| Duration::from_secs_f64(seconds));
-    let number = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-    let lifetime = settings.get(&api::WS_MAX_LIFETIME_SECONDS);
-    SocketOptions {
-        ping_interval: duration(api.server.ws_ping_interval),
-        ping_timeout: duration(api.server.ws_ping_timeout),
-        first_message_auth: settings.get(&api::WS_FIRST_MESSAGE_AUTH),
-        auth_timeout: Duration::from_secs_f64(settings.get(&api::WS_AUTH_TIMEOUT_SECONDS)),
-        frame_timeout: duration(settings.get(&api::WS_FRAME_TIMEOUT_SECONDS)),
-        patience: Patience {
-            failures: number(settings.get(&api::AUTH_REVALIDATE_MAX_FAILURES)) as usize,
-            window: seconds(settings.get(&api::AUTH_REVALIDATE_WINDOW_SECONDS)),
-        },
-        deny_by_http: settings.get(&api::WS_DENIAL) == "http",
-        max_per_user: number(settings.get(&api::WS_MAX_CONNECTIONS_PER_USER)),
-        refused_per_minute: number(settings.get(&api::WS_REFUSED_HANDSHAKE_RATE)),
-        command_rate: number(settings.get(&api::WS_COMMAND_RATE)),
-        max_lifetime: (lifetime > 0).then(|| seconds(lifetime)),
-    }
-}
-
-fn seconds(seconds: i64) -> Duration {
-    Duration::from_secs(seconds.unsigned_abs())
 }
 
 async fn open_settings(loaded: &Loaded, store: Store, clock: SharedClock) -> Result<Settings, Failure> {

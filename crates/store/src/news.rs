@@ -74,14 +74,14 @@ impl News {
     }
 
     /// Writes the events of a job as its last statements: from here to the commit their channels are
-    /// locked. What is to be handed over after the commit is given back.
-    pub(crate) async fn write(&self, tx: &Tx) -> Result<Vec<Event>> {
+    /// locked. What is to be done after the commit is given back.
+    pub(crate) async fn write(&self, tx: &Tx) -> Result<After> {
         let mut events = tx.take_events();
         if events.is_empty() {
-            return Ok(events);
+            return Ok(After::default());
         }
         match self.way() {
-            Way::Direct => return Ok(events),
+            Way::Direct => return Ok(After { events, left: false }),
             Way::Log => {
                 // Everybody locks in the order of names; the order within a channel stays.
                 events.sort_by(|a, b| a.channel.cmp(&b.channel));
@@ -93,25 +93,30 @@ impl News {
                 for event in &events {
                     outbox::put(tx, event).await?;
                 }
+                return Ok(After { events: Vec::new(), left: true });
             }
         }
-        Ok(Vec::new())
+        Ok(After::default())
     }
 
-    /// A transaction with events has committed.
-    pub(crate) fn committed(&self, events: Vec<Event>) {
-        match self.way() {
-            Way::Direct if !events.is_empty() => {
-                if let Some(told) = &*self.told.read().unwrap_or_else(|e| e.into_inner()) {
-                    told(events);
-                }
-            }
-            Way::Outbox => {
-                if let Some(left) = &*self.left.read().unwrap_or_else(|e| e.into_inner()) {
-                    left();
-                }
-            }
-            _ => {}
+    /// A transaction has committed.
+    pub(crate) fn committed(&self, After { events, left }: After) {
+        if !events.is_empty()
+            && let Some(told) = &*self.told.read().unwrap_or_else(|e| e.into_inner())
+        {
+            told(events);
+        }
+        if left && let Some(left) = &*self.left.read().unwrap_or_else(|e| e.into_inner()) {
+            left();
         }
     }
+}
+
+/// What is to be done once a transaction has committed.
+#[derive(Default)]
+pub(crate) struct After {
+    /// To be handed over.
+    pub(crate) events: Vec<Event>,
+    /// Whether something was put into the outbox.
+    pub(crate) left: bool,
 }

@@ -150,14 +150,14 @@ impl Writer {
         let job = async move {
             let tx = Tx::new(shared.connection.begin().await.map_err(failure)?);
             let outcome = match job(&tx).await {
-                Ok(value) => shared.news.write(&tx).await.map(|events| (value, events)),
+                Ok(value) => shared.news.write(&tx).await.map(|after| (value, after)),
                 Err(error) => Err(error),
             };
             let (transaction, signals) = tx.into_parts();
             match outcome {
-                Ok((value, events)) => {
+                Ok((value, after)) => {
                     shared.commit(transaction, signals).await?;
-                    shared.news.committed(events);
+                    shared.news.committed(after);
                     Ok(value)
                 }
                 Err(error) => transaction.rollback().await.map_err(failure).and(Err(error)),

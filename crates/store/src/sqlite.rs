@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use quarterdeck_domain::event::Event;
 use quarterdeck_domain::{Error, Result};
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions,
@@ -18,7 +17,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::news::News;
+use crate::news::{After, News};
 use crate::signal::Signals;
 use crate::sql::{failure, number};
 use crate::{Signal, Tx, startup};
@@ -130,7 +129,7 @@ type Job = Box<dyn FnOnce(DatabaseTransaction) -> BoxFuture<'static, Finished> +
 /// A job that has run and waits for the commit it shares.
 struct Finished {
     signals: Vec<Signal>,
-    events: Vec<Event>,
+    after: After,
     deliver: Deliver,
     /// The database gave up the whole transaction, as it does when the disk is full.
     broken: bool,
@@ -176,7 +175,7 @@ impl Writer {
                 let outcome = AssertUnwindSafe(async { job(&tx).await }).catch_unwind().await;
                 let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a database job panicked")));
                 let outcome = match outcome {
-                    Ok(value) => news.write(&tx).await.map(|events| (value, events)),
+                    Ok(value) => news.write(&tx).await.map(|after| (value, after)),
                     Err(error) => Err(error),
                 };
                 let (savepoint, signals) = tx.into_parts();
@@ -186,15 +185,15 @@ impl Writer {
                 };
                 let broken = settled.is_err();
                 let outcome = outcome.and_then(|done| settled.map(|()| done).map_err(failure));
-                let (outcome, events) = match outcome {
-                    Ok((value, events)) => (Ok(value), events),
-                    Err(error) => (Err(error), Vec::new()),
+                let (outcome, after) = match outcome {
+                    Ok((value, after)) => (Ok(value), after),
+                    Err(error) => (Err(error), After::default()),
                 };
                 let signals = if outcome.is_ok() { signals } else { Vec::new() };
                 let deliver: Deliver = Box::new(move |committed| {
                     let _ = answer.send(outcome.and_then(|value| committed.map(|()| value)));
                 });
-                Finished { signals, events, deliver, broken }
+                Finished { signals, after, deliver, broken }
             })
         });
         self.jobs.try_send(job).map_err(|e| match e {
@@ -284,7 +283,7 @@ async fn commit(
     };
     let mut finished = Vec::with_capacity(batch.len());
     let mut heard = Vec::new();
-    let mut events = Vec::new();
+    let mut after = After::default();
     let mut broken = false;
     for job in batch.drain(..) {
         let done = match transaction.begin().await {
@@ -296,7 +295,8 @@ async fn commit(
             }
         };
         heard.extend(done.signals);
-        events.extend(done.events);
+        after.events.extend(done.after.events);
+        after.left |= done.after.left;
         finished.push(done.deliver);
         if done.broken {
             broken = true;
@@ -310,7 +310,7 @@ async fn commit(
     match &committed {
         Ok(()) => {
             signals.deliver(&heard);
-            news.committed(events);
+            news.committed(after);
         }
         // Nobody knows how much of it is in the file.
         Err(_) => signals.deliver(&[Signal::Everything]),

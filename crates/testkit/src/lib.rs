@@ -9,12 +9,14 @@ mod db;
 mod nats_server;
 mod redis_server;
 mod server;
+mod socket;
 
 pub use caller::{Answer, Caller};
 pub use db::TestDb;
 pub use nats_server::NatsServer;
 pub use redis_server::RedisServer;
 pub use server::{Options, PASSWORD, SECRET, TestServer};
+pub use socket::{Closed, Listening, Socket, ticket};
 
 /// Declares tests that run on SQLite and on PostgreSQL. The PostgreSQL half needs
 /// `QUARTERDECK_TEST_POSTGRES_URL`, which `make test` sets, and says so when it is missing.

@@ -23,7 +23,7 @@ use quarterdeck_work::settings::{Settings, Setup, Sources};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::{Caller, TestDb};
+use crate::{Caller, Listening, TestDb};
 
 /// Password of every person a test makes.
 pub const PASSWORD: &str = "correct horse battery";
@@ -159,6 +159,11 @@ impl TestServer {
             clock,
             api_prefix: "/api/v1".to_owned(),
         })
+    }
+
+    /// The server on a socket of the loopback address, until what is given back is dropped.
+    pub async fn listen(&self) -> Listening {
+        Listening::start(self.app.clone(), self.service.clone()).await
     }
 
     /// Somebody without credentials.

@@ -85,7 +85,7 @@ pub struct NatsConfig {
     pub stream_name_prefix: String,
     /// Longest wait for a connection.
     pub connect_timeout_seconds: f64,
-    /// Wait before each attempt to connect again.
+    /// Wait between two attempts to connect again; the first comes at once.
     pub reconnect_time_wait_seconds: f64,
     /// Attempts to connect again before giving up; -1 = never give up.
     pub max_reconnect_attempts: i64,
@@ -153,7 +153,11 @@ fn field(name: &str) -> String {
 }
 
 impl NatsConfig {
-    fn validate(&self) -> Result<(), String> {
+    /// Checks every bound and rule.
+    ///
+    /// # Errors
+    /// A sentence with the dotted field and the broken rule.
+    pub fn validate(&self) -> Result<(), String> {
         self.address()?;
         if let Some(path) = &self.credentials_path {
             not_blank(&field("credentials_path"), &path.to_string_lossy())?;

@@ -48,3 +48,4 @@ pub use channel::{ChannelInfo, ChannelType, MAX_NAME, direct_name};
 pub use config::{Backend, MessageBusConfig, NatsConfig, RetentionConfig};
 pub use error::{BusError, Result};
 pub use model::{Cost, Extra, Message, MessageType, Metadata, Name, Part, Parts, Priority};
+pub(crate) use nats::connect;

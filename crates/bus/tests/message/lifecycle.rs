@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use quarterdeck_bus::message::{BusError, BusOptions, MessageBus};
+use quarterdeck_bus::message::{Backend, BusError, BusOptions, MessageBus, NatsConfig};
 use tokio::net::TcpListener;
 
-use crate::{PATIENCE, SILENCE, Test, bus, hear, message, on_both_buses, say};
+use crate::{PATIENCE, SILENCE, Test, bus, hear, message, on_both_buses, say, until};
 
 on_both_buses! {
     async fn a_bus_starts_once_and_stops_once(test: Test) {
@@ -112,12 +112,9 @@ async fn on_nats_what_waits_is_there_after_a_restart() {
 async fn mute_server(test: &mut Test) -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("nats://ada:canary@{}", listener.local_addr().unwrap());
-    test.config.backend = quarterdeck_bus::message::Backend::Nats;
-    test.config.nats = Some(quarterdeck_bus::message::NatsConfig {
-        url: url.into(),
-        connect_timeout_seconds: 300.0,
-        ..Default::default()
-    });
+    test.config.backend = Backend::Nats;
+    test.config.nats =
+        Some(NatsConfig { url: url.into(), connect_timeout_seconds: 300.0, ..Default::default() });
     listener
 }
 
@@ -163,11 +160,13 @@ async fn a_server_that_is_not_there_or_says_nothing_fails_the_start_without_show
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_that_takes_too_long_leaves_a_bus_nobody_can_use() {
-    let Some(test) = Test::nats() else { return };
+    let quick = |nats: &mut NatsConfig| nats.health_flush_timeout_seconds = 0.2;
+    let Some(test) = Test::nats_with(|config| config.nats.iter_mut().for_each(quick)) else { return };
     let options = BusOptions { drain_timeout: SILENCE, ..BusOptions::default() };
     let bus = MessageBus::new(test.config.clone(), options).unwrap();
     bus.start().await.unwrap();
     test.server.as_ref().unwrap().signal("STOP");
+    until("the server hangs", async || bus.health_check().await.is_err()).await;
     assert_eq!(bus.stop().await, Err(BusError::Unusable));
     test.server.as_ref().unwrap().signal("CONT");
     assert_eq!(bus.stop().await, Err(BusError::Unusable));

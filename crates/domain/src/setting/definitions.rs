@@ -14,7 +14,10 @@ macro_rules! settings {
 }
 
 pub(super) fn all() -> impl Iterator<Item = Definition> {
-    [api::ALL, backup::ALL, observability::ALL, security::ALL].into_iter().flatten().copied()
+    [api::ALL, backup::ALL, communication::ALL, observability::ALL, security::ALL]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// The HTTP interface: server, transport, limits, sign-in.
@@ -214,6 +217,39 @@ pub mod backup {
         DESTRUCTIVE_ROLES: String =
             Setting::word(Backup, "destructive_roles", &["system_or_write", "ceo_or_system"], "system_or_write")
             .group("access").advanced().file("backup.destructive_roles");
+    }
+}
+
+/// Messages between agents, and streams of what they do.
+pub mod communication {
+    use super::super::Namespace::Communication;
+    use super::super::{Definition, Setting};
+
+    settings! {
+        "Longest wait of one look for messages to bring to people who watch, in seconds."
+        BUS_BRIDGE_POLL_TIMEOUT_SECONDS: f64 = Setting::float(Communication, "bus_bridge_poll_timeout_seconds", "1.0")
+            .within(0.1, 10.0).group("bridge").advanced();
+
+        "Failures in a row after which a channel of messages counts as dead; it is tried again later."
+        BUS_BRIDGE_MAX_CONSECUTIVE_ERRORS: i64 = Setting::int(Communication, "bus_bridge_max_consecutive_errors", "30")
+            .within(5, 100).group("bridge").advanced();
+
+        "Longest time in which looks for messages end when the server stops, in seconds."
+        BUS_BRIDGE_DRAIN_TIMEOUT_SECONDS: f64 = Setting::float(Communication, "bus_bridge_drain_timeout_seconds", "10.0")
+            .within(1.0, 300.0).group("bridge").advanced();
+
+        "Messages read at a time from a history in NATS."
+        NATS_HISTORY_BATCH_SIZE: i64 = Setting::int(Communication, "nats_history_batch_size", "100").within(10, 1000)
+            .group("nats").advanced();
+
+        "Silence after which a history in NATS counts as read, in seconds."
+        NATS_HISTORY_FETCH_TIMEOUT_SECONDS: f64 =
+            Setting::float(Communication, "nats_history_fetch_timeout_seconds", "0.5").within(0.1, 5.0)
+            .group("nats").advanced();
+
+        "Events that may wait for one reader of an event stream; beyond that the newest are dropped."
+        EVENT_STREAM_MAX_QUEUE_SIZE: i64 = Setting::int(Communication, "event_stream_max_queue_size", "256")
+            .within(16, 10_000).group("streams").advanced().restart();
     }
 }
 

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::role::Guard;
 use quarterdeck_store::Store;
@@ -53,12 +54,34 @@ pub struct Health {
     store: Store,
     clock: SharedClock,
     last: Arc<Mutex<Option<(Duration, bool)>>>,
+    messages: Option<Probed>,
 }
+
+/// Says whether a part works.
+type Probed = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 impl Health {
     /// Probes of this store.
     pub fn new(store: Store, clock: SharedClock) -> Self {
-        Self { store, clock, last: Arc::default() }
+        Self { store, clock, last: Arc::default(), messages: None }
+    }
+
+    /// Also asks how messages and news travel.
+    pub fn with_messages(
+        mut self,
+        probe: impl Fn() -> BoxFuture<'static, bool> + Send + Sync + 'static,
+    ) -> Self {
+        self.messages = Some(Box::new(probe));
+        self
+    }
+
+    async fn messages(&self) -> Option<bool> {
+        let probe = self.messages.as_ref()?;
+        let answer = tokio::time::timeout(PROBE_TIMEOUT, probe()).await.unwrap_or(false);
+        if !answer {
+            tracing::warn!(target: "api", component = "message_bus", "api.health.check");
+        }
+        Some(answer)
     }
 
     async fn persistence(&self) -> bool {
@@ -90,6 +113,7 @@ impl Health {
 #[serde(rename_all = "lowercase")]
 enum ServiceStatus {
     Ok,
+    Degraded,
     Down,
 }
 
@@ -122,11 +146,16 @@ fn uptime(app: &App) -> f64 {
 }
 
 async fn health(State(app): State<App>) -> impl IntoResponse {
-    let persistence = app.health.persistence().await;
+    let (persistence, message_bus) = tokio::join!(app.health.persistence(), app.health.messages());
+    let status = match (persistence, message_bus) {
+        (true, None | Some(true)) => ServiceStatus::Ok,
+        (false, None | Some(false)) => ServiceStatus::Down,
+        _ => ServiceStatus::Degraded,
+    };
     Data(HealthStatus {
-        status: if persistence { ServiceStatus::Ok } else { ServiceStatus::Down },
+        status,
         persistence: Some(persistence),
-        message_bus: None,
+        message_bus,
         telemetry: "disabled",
         version: VERSION,
         uptime_seconds: uptime(&app),

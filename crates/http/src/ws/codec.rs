@@ -8,8 +8,8 @@ use std::io::Cursor;
 use axum::http::HeaderMap;
 use axum::http::header::{CONNECTION, UPGRADE};
 use bytes::{Bytes, BytesMut};
+use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
-use tungstenite::protocol::frame::{Frame, FrameHeader};
 
 /// Largest message a client may send, in bytes.
 pub(super) const MAX_MESSAGE: usize = 65_536;
@@ -168,10 +168,10 @@ pub(super) fn close(code: Option<u16>, reason: &str) -> Bytes {
 }
 
 fn frame(opcode: OpCode, payload: &[u8]) -> Bytes {
-    let header = Frame::message(Bytes::new(), opcode, true);
+    let header = FrameHeader { opcode, ..FrameHeader::default() };
     let mut bytes = Vec::with_capacity(10 + payload.len());
     // Writing into memory cannot fail.
-    let _ = header.header().format(payload.len() as u64, &mut bytes);
+    let _ = header.format(payload.len() as u64, &mut bytes);
     bytes.extend_from_slice(payload);
     bytes.into()
 }
@@ -193,12 +193,11 @@ pub(super) fn asks_for_upgrade(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use tungstenite::protocol::frame::coding::OpCode;
+    use tungstenite::protocol::frame::Frame;
 
     fn from_client(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
         let mask = [7, 1, 200, 13];
-        let mut header = Frame::message(Bytes::new(), opcode, is_final).header().clone();
-        header.mask = Some(mask);
+        let header = FrameHeader { opcode, is_final, mask: Some(mask), ..FrameHeader::default() };
         let mut bytes = Vec::new();
         header.format(payload.len() as u64, &mut bytes).unwrap();
         bytes.extend(payload.iter().zip(mask.into_iter().cycle()).map(|(byte, key)| byte ^ key));

@@ -162,7 +162,8 @@ fn check_http(headers: &HeaderMap) -> Result<HeaderValue, Box<Response>> {
     let upgrade_required = |name: HeaderName, value: &'static str| {
         let headers =
             [(name, HeaderValue::from_static(value)), (CONNECTION, HeaderValue::from_static("Upgrade"))];
-        Err(Box::new((StatusCode::UPGRADE_REQUIRED, headers).into_response()))
+        let error = Error::shape("Speak WebSocket here, version 13").status_override(426);
+        Err(Box::new((headers, Failure(error)).into_response()))
     };
     if !codec::asks_for_upgrade(headers) {
         return upgrade_required(UPGRADE, "websocket");
@@ -275,9 +276,8 @@ async fn seat(app: &App, ticket: Identity, capable: bool) -> Result<Guest, Close
         tracing::error!(target: "api", %user_id, error = %error, cause = error.cause(), "api.ws.transport_error");
         UNAVAILABLE
     })?;
-    let (session, role, metrics) =
-        (identity.session_id.clone(), identity.role, Arc::clone(app.sockets.metrics()));
-    let peer = Arc::new(Peer::new(app.sockets.next_id(), user_id, session, role, capable, metrics));
+    let metrics = Arc::clone(app.sockets.metrics());
+    let peer = Arc::new(Peer::new(app.sockets.next_id(), user_id, identity.role, capable, metrics));
     let seat = app.sockets.seat(&peer).ok_or(TOO_MANY)?;
     // Watched before it is believed for good: a change in between calls at once.
     let watching = app.rights.watch(&identity, Arc::clone(&peer) as Arc<dyn Called>);

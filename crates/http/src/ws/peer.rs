@@ -35,7 +35,6 @@ pub(super) const STOP: u8 = 2;
 pub(super) struct Peer {
     pub(super) id: u64,
     pub(super) user_id: Arc<str>,
-    pub(super) session_id: Option<Arc<str>>,
     pub(super) is_capable: bool,
     metrics: Arc<Metrics>,
     waker: AtomicWaker,
@@ -79,7 +78,6 @@ impl Peer {
     pub(super) fn new(
         id: u64,
         user_id: Arc<str>,
-        session_id: Option<Arc<str>>,
         role: HumanRole,
         is_capable: bool,
         metrics: Arc<Metrics>,
@@ -87,7 +85,6 @@ impl Peer {
         Self {
             id,
             user_id,
-            session_id,
             is_capable,
             metrics,
             waker: AtomicWaker::new(),

@@ -155,7 +155,7 @@ fn make(at_least: usize) -> String {
     text
 }
 
-fn from_stdin() -> Result<String, Failure> {
+pub(super) fn from_stdin() -> Result<String, Failure> {
     let mut text = String::new();
     io::stdin()
         .take(STDIN_LIMIT)
@@ -166,14 +166,16 @@ fn from_stdin() -> Result<String, Failure> {
 }
 
 fn from_terminal() -> Result<String, Failure> {
-    let ask = |prompt: &str| {
-        rpassword::prompt_password(prompt).map_err(|e| match e.kind() {
-            io::ErrorKind::Interrupted => Failure::interrupted(),
-            _ => Failure::runtime(format!("the password cannot be read ({e})")),
-        })
-    };
-    let first = ask("New password: ")?;
-    if ask("Once more: ")? == first { Ok(first) } else { Err(Failure::runtime("the passwords differ")) }
+    let first = prompt("New password: ")?;
+    if prompt("Once more: ")? == first { Ok(first) } else { Err(Failure::runtime("the passwords differ")) }
+}
+
+/// Asks on the terminal for a password, which it does not show.
+pub(super) fn prompt(text: &str) -> Result<String, Failure> {
+    rpassword::prompt_password(text).map_err(|e| match e.kind() {
+        io::ErrorKind::Interrupted => Failure::interrupted(),
+        _ => Failure::runtime(format!("the password cannot be read ({e})")),
+    })
 }
 
 /// Asks before something that cannot be taken back. Without a terminal the command itself is the answer.

@@ -18,7 +18,7 @@ const SHORT: [(&str, &str); 8] = [
     ("DATA_DIR", "data_dir"),
 ];
 /// Variables that are no configuration values.
-const OTHER: [&str; 3] = ["CONFIG_PATH", "QUIET", "YES"];
+const OTHER: [&str; 4] = ["CONFIG_PATH", "QUIET", "TOKEN", "YES"];
 /// A secret in a file is short; more is a wrong path.
 const FILE_LIMIT: u64 = 64 * 1024;
 

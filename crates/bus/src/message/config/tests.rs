@@ -129,3 +129,17 @@ fn credentials_are_taken_off_and_never_shown() {
     }
     assert!(format!("{address}").starts_with("tls://********@h"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_url_parser_panic(url in "(nats|tls|nats\\+tls|http)?(://)?[a-z:@%/?#0-9\\[\\] ]{0,30}") {
+        let _ = Address::parse(&url);
+    }
+
+    #[test]
+    fn no_credentials_are_shown(user in "[A-Z]{6,9}", password in "(:[A-Z0-9]{6,9})?") {
+        let address = Address::parse(&format!("nats://{user}{password}@host")).unwrap();
+        proptest::prop_assert_eq!(address.to_string(), "nats://********@host:4222");
+        proptest::prop_assert_eq!(address.server, "nats://host:4222");
+    }
+}

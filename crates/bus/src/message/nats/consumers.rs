@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::datetime::DateTime;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, FromConsumer, PullConsumer, pull};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use futures_util::TryStreamExt;
 
@@ -23,8 +23,8 @@ impl Nats {
         subscriber: &str,
         idle: Option<Duration>,
     ) -> Result<Arc<Mailbox>> {
-        let consumer = match self.consumer(name, subscriber).await? {
-            Some(consumer) => consumer,
+        let consumer = match self.find(name, subscriber).await? {
+            Some(consumer) => self.update(consumer).await?,
             None => {
                 // A broadcast is for everyone who was known when it was published.
                 let since =
@@ -37,29 +37,35 @@ impl Nats {
         Ok(self.keep(name, kind, subscriber, consumer))
     }
 
-    /// The consumer of a subscription, if it is there, with the bounds of this configuration.
-    pub(super) async fn consumer(&self, name: &str, subscriber: &str) -> Result<Option<PullConsumer>> {
+    /// The consumer of a subscription, if it is there.
+    pub(super) async fn find(&self, name: &str, subscriber: &str) -> Result<Option<PullConsumer>> {
         self.link.check()?;
+        let failed = |error: &dyn std::fmt::Display| BusError::server("look for a subscription", error);
         let info = match self.stream.consumer_info(consumer_name(name, subscriber)?).await {
             Ok(info) => info,
             Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(BusError::server("look for a subscription", error)),
+            Err(error) => return Err(failed(&error)),
         };
-        let mut config = info.config;
-        config.max_ack_pending = self.queue_size.into();
-        config.ack_wait = self.ack_wait * 6;
+        let config =
+            pull::Config::try_from_consumer_config(info.config.clone()).map_err(|error| failed(&error))?;
+        Ok(Some(PullConsumer::new(config, info, self.jetstream.clone())))
+    }
+
+    /// Gives a consumer the bounds of this configuration, if it has others.
+    async fn update(&self, consumer: PullConsumer) -> Result<PullConsumer> {
+        let found = &consumer.cached_info().config;
+        let ours = self.consumer_config();
+        if (found.max_ack_pending, found.ack_wait) == (ours.max_ack_pending, ours.ack_wait) {
+            return Ok(consumer);
+        }
         let config = pull::Config {
-            durable_name: config.durable_name,
-            deliver_policy: config.deliver_policy,
-            filter_subject: config.filter_subject,
-            inactive_threshold: config.inactive_threshold,
-            ..self.consumer_config()
+            durable_name: found.durable_name.clone(),
+            deliver_policy: found.deliver_policy,
+            filter_subject: found.filter_subject.clone(),
+            inactive_threshold: found.inactive_threshold,
+            ..ours
         };
-        self.stream
-            .create_consumer(config)
-            .await
-            .map(Some)
-            .map_err(|error| BusError::server("subscribe", error))
+        self.stream.create_consumer(config).await.map_err(|error| BusError::server("subscribe", error))
     }
 
     pub(super) async fn create_consumer(
@@ -80,7 +86,7 @@ impl Nats {
         match self.stream.create_consumer(config).await {
             Ok(consumer) => Ok(consumer),
             // Another copy was quicker, with another start.
-            Err(error) => match self.consumer(name, subscriber).await? {
+            Err(error) => match self.find(name, subscriber).await? {
                 Some(consumer) => Ok(consumer),
                 None => Err(BusError::server("subscribe", error)),
             },

@@ -25,6 +25,11 @@ struct News {
     closed: bool,
 }
 
+/// A client of the server for another subject; the error does not show credentials.
+pub(crate) async fn connect(config: &NatsConfig, stopping: CancellationToken) -> Result<Client> {
+    Ok(Link::connect(config, stopping).await?.client)
+}
+
 impl Link {
     /// The first connection, which has to work; the error does not show credentials.
     pub(super) async fn connect(config: &NatsConfig, stopping: CancellationToken) -> Result<Self> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{PullConsumer, pull};
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::{Context, Message as Letter};
 use async_nats::{StatusCode, Subject};
 use futures_util::StreamExt;
@@ -21,6 +22,8 @@ use crate::message::model::Message;
 
 /// Longest time the server keeps one question.
 const LONGEST_FETCH: Duration = Duration::from_secs(60);
+/// How often the server says that it still has a question; told only about longer ones.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Shortest time between two reports of one slow subscriber.
 const REPORTS: Duration = Duration::from_secs(60);
 
@@ -113,21 +116,16 @@ impl Mailbox {
         }
     }
 
-    /// Asks for one message and acknowledges it. Ends within `wait` and the time an answer may take, and at
-    /// once when the subscription or the connection goes.
+    /// Asks for one message and acknowledges it. Ends within `wait` and the time an answer may take, earlier
+    /// when the server falls silent, and at once when the subscription or the connection goes.
     async fn fetch(self: Arc<Self>, wait: Duration) -> Fetched {
         if let Err(error) = self.link.check() {
             return Fetched::Failed(error);
         }
         let loss = self.link.loss();
-        let answer = timeout(wait.saturating_add(self.patience), self.ask(wait));
         tokio::select! {
             biased;
-            answer = answer => match answer {
-                Ok(Ok(fetched)) => fetched,
-                Ok(Err(error)) => Fetched::Failed(error),
-                Err(_) => Fetched::Failed(BusError::server("receive", "no answer in time")),
-            },
+            fetched = self.ask(wait) => fetched.unwrap_or_else(Fetched::Failed),
             () = self.closed.cancelled() => Fetched::Gone,
             () = loss => Fetched::Failed(lost()),
         }
@@ -138,20 +136,36 @@ impl Mailbox {
         let client = &self.link.client;
         let inbox = Subject::from(client.new_inbox());
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        let long = wait >= HEARTBEAT * 2;
         let question = pull::BatchConfig {
             batch: 1,
             expires: Some(wait).filter(|wait| !wait.is_zero()),
             no_wait: wait.is_zero(),
+            idle_heartbeat: if long { HEARTBEAT } else { Duration::ZERO },
             ..pull::BatchConfig::default()
         };
+        let silence = if long { HEARTBEAT } else { wait }.saturating_add(self.patience);
         self.consumer.request_batch(question, inbox).await.map_err(|error| failed(&error))?;
-        let Some(message) = answers.next().await else { return Err(lost()) };
-        match message.status {
-            None | Some(StatusCode::OK) => {}
-            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => return Ok(Fetched::Nothing),
-            // Also what a consumer says that was removed meanwhile, or is about to be found again.
-            Some(status) => return self.explain(status, message.description.as_deref()).await,
-        }
+        let message = loop {
+            let answer = match timeout(silence, answers.next()).await {
+                Ok(answer) => answer.ok_or_else(lost)?,
+                // A server before 2.10 says nothing to who asks a consumer that is gone.
+                Err(_) => return Ok(self.explain("no answer in time").await),
+            };
+            match answer.status {
+                None | Some(StatusCode::OK) => break answer,
+                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => return Ok(Fetched::Nothing),
+                Some(status) => {
+                    let why = answer.description.as_deref().unwrap_or_default();
+                    // Said while the consumer can still be found.
+                    if why == "Consumer Deleted" {
+                        return Ok(Fetched::Gone);
+                    }
+                    return Ok(self.explain(&format!("{status} {why}")).await);
+                }
+            }
+        };
         let letter = Letter { message, context: self.jetstream.clone() };
         letter.ack().await.map_err(|error| failed(&error))?;
         self.report(letter.info().map_or(0, |info| info.pending));
@@ -168,12 +182,11 @@ impl Mailbox {
         })
     }
 
-    /// The server refused the question: because the subscription is gone, or for now.
-    async fn explain(&self, status: StatusCode, why: Option<&str>) -> Result<Fetched> {
-        use async_nats::jetstream::context::ConsumerInfoErrorKind::NotFound;
-        match self.consumer.get_info().await {
-            Err(error) if error.kind() == NotFound => Ok(Fetched::Gone),
-            _ => Err(BusError::server("receive", format_args!("{status} {}", why.unwrap_or_default()))),
+    /// The server does not answer the question: because the subscription is gone, or for another reason.
+    async fn explain(&self, why: &str) -> Fetched {
+        match timeout(self.patience, self.consumer.get_info()).await {
+            Ok(Err(error)) if error.kind() == ConsumerInfoErrorKind::NotFound => Fetched::Gone,
+            _ => Fetched::Failed(BusError::server("receive", why)),
         }
     }
 

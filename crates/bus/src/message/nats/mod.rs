@@ -11,15 +11,17 @@ mod mailbox;
 mod names;
 mod setup;
 
+pub(crate) use link::connect;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
+use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind, RequestErrorKind};
 use async_nats::jetstream::kv::{self, CreateErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{self, Stream};
+use async_nats::jetstream::stream::{self, InfoError, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -212,24 +214,22 @@ impl Nats {
         if kind == ChannelType::Direct {
             check_party(name, subscriber)?;
         }
-        if self.mailbox(name, subscriber).is_none() {
-            self.join(name, kind, subscriber, idle).await?;
-        }
-        Ok(())
+        // Asked even when there is a mailbox: the server may have forgotten what it is for.
+        self.join(name, kind, subscriber, idle).await.map(drop)
     }
 
     pub(super) async fn unsubscribe(&self, name: &str, subscriber: &str) -> Result<()> {
         let kind = self.kind(name).await?;
         self.link.check()?;
-        if let Some(mailbox) = self.mailboxes().remove(&key(name, subscriber)) {
-            mailbox.close();
-        }
         match self.stream.delete_consumer(&consumer_name(name, subscriber)?).await {
             Ok(_) => {}
             Err(error) if is(&error, ErrorCode::CONSUMER_NOT_FOUND) => {
                 return Err(not_subscribed(name, subscriber));
             }
             Err(error) => return Err(BusError::server("unsubscribe", error)),
+        }
+        if let Some(mailbox) = self.mailboxes().remove(&key(name, subscriber)) {
+            mailbox.close();
         }
         // Who is known by something else goes on getting broadcasts, from now on.
         if kind == ChannelType::Broadcast && self.known_since(subscriber).await?.is_some() {
@@ -249,7 +249,7 @@ impl Nats {
             Some(mailbox) => mailbox,
             None if kind == ChannelType::Broadcast => self.join(name, kind, subscriber, None).await?,
             None => {
-                let consumer = self.consumer(name, subscriber).await?;
+                let consumer = self.find(name, subscriber).await?;
                 self.keep(name, kind, subscriber, consumer.ok_or_else(|| not_subscribed(name, subscriber))?)
             }
         };
@@ -289,6 +289,10 @@ impl Nats {
     }
 
     pub(super) async fn close(&self) {
+        // An answer, whatever it says, means that the server has seen what came before, such as
+        // acknowledgements. The client's own way to drain does not wait for one.
+        let unanswered = |error: InfoError| error.kind() == RequestErrorKind::TimedOut;
+        while self.link.check().is_ok() && self.stream.get_info().await.is_err_and(unanswered) {}
         self.link.close().await;
     }
 

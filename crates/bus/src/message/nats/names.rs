@@ -46,4 +46,20 @@ mod tests {
         assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{name}");
         assert!(consumer_name(&"c".repeat(128), &"s".repeat(128)).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_a_consumer_is_named_after_can_be_read_back(channel in "\\PC{1,20}", subscriber in "\\PC{1,20}") {
+            if let Ok(name) = consumer_name(&channel, &subscriber) {
+                proptest::prop_assert_eq!(parse_consumer(&name), Some((channel, subscriber)));
+            }
+        }
+
+        #[test]
+        fn a_strange_consumer_is_nobodys_subscription(name in ".{0,60}") {
+            if let Some((channel, subscriber)) = parse_consumer(&name) {
+                proptest::prop_assert_eq!(consumer_name(&channel, &subscriber).unwrap(), name.to_lowercase());
+            }
+        }
+    }
 }

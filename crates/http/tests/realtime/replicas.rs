@@ -1,0 +1,1 @@
+//! Several copies of the program on one database, or one broker.
