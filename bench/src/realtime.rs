@@ -1,7 +1,8 @@
 //! What WebSocket deliveries and idle connections cost, next to two peers.
 //!
-//! Quarterdeck takes part twice: as plain clients see it and as those that recover do. Every contestant is started afresh for every measurement, and they take turns. A server has one core,
-//! publisher and subscribers the other.
+//! Quarterdeck takes part twice: as plain clients see it and as those that recover do. Every contestant is
+//! started afresh for every measurement, and they take turns. A server has one core, publisher and
+//! subscribers the other.
 
 mod contestant;
 mod fanout;

@@ -141,15 +141,12 @@ impl Subscriber {
                     tally.last = Instant::now();
                     let now = tally.last.duration_since(epoch).as_nanos() as u64;
                     let Self { stream, frames, newest, .. } = self;
-                    frames.feed(&buffer[..length], |frame| match frame.opcode {
-                        PING => {
-                            answer(stream, &to_server(PONG, frame.payload)?);
-                            Ok(())
+                    frames.feed(&buffer[..length], |frame| {
+                        match frame.opcode {
+                            PING => answer(stream, &to_server(PONG, frame.payload)?),
+                            _ => tally.count(&frame, marker, now, newest),
                         }
-                        _ => {
-                            tally.count(&frame, marker, now, newest);
-                            Ok(())
-                        }
+                        Ok(())
                     })?;
                     // A short read has emptied the socket, but for its end; the next bytes are a new event.
                     if length < buffer.len() && !is_ended {
