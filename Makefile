@@ -30,9 +30,9 @@ fix: ## Put all sources into their format
 web: ## Build the pages the server carries
 	@scripts/web.sh
 
-bench: web ## Measure what requests cost, next to their peers
+bench: web ## Measure what requests and WebSockets cost, next to their peers
 	@scripts/bench.sh
 
 clean: ## Remove everything that was built or installed here
 	@cargo clean
-	@rm -rf web/dist web/node_modules e2e/node_modules
+	@rm -rf web/dist web/node_modules e2e/node_modules bench/peers/node_modules

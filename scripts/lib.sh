@@ -81,6 +81,15 @@ install_packages() {
   }
 }
 
+# install_node_packages FOLDER: what its lock file says, unless that is what is there.
+install_node_packages() {
+  local stamp=$1/node_modules/.installed
+  cmp -s "$1/package-lock.json" "$stamp" || {
+    npm --prefix "$1" ci --no-progress --loglevel=error
+    cp "$1/package-lock.json" "$stamp"
+  }
+}
+
 # cargo_tool COMMAND VERSION: a Cargo subcommand, built once into the target folder unless it is there.
 # Built without optimisation: it runs for seconds, and so does not earn minutes of building.
 cargo_tool() {

@@ -3,15 +3,6 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# install_node_packages FOLDER: what its lock file says, unless that is what is there.
-install_node_packages() {
-  local stamp=$1/node_modules/.installed
-  cmp -s "$1/package-lock.json" "$stamp" || {
-    npm --prefix "$1" ci --no-progress --loglevel=error
-    cp "$1/package-lock.json" "$stamp"
-  }
-}
-
 newer_sources() {
   find web -newer web/dist/index.html -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -print -quit
 }

@@ -6,7 +6,6 @@
 //! that is Linux's to give.
 
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::program::{Account, Program};
-use crate::{Failure, ROUNDS};
+use crate::{Failure, ROUNDS, on_load_core};
 
 const GUESSERS: u32 = 16;
 /// What an address may try before it is refused.
@@ -37,8 +36,7 @@ struct Guesses {
 
 #[allow(clippy::print_stdout, reason = "figures are what this program is for")]
 pub(crate) async fn run() -> Result<(), Failure> {
-    let own = std::process::id().to_string();
-    Command::new("taskset").args(["-acp", "1", &own]).stdout(Stdio::null()).status()?;
+    on_load_core()?;
     let program = Program::start()?;
     let account = program.first_account().await?;
     let guesses = Arc::<Guesses>::default();

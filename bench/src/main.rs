@@ -8,12 +8,19 @@ mod flood;
 mod limits;
 mod peer;
 mod program;
+mod realtime;
 mod wrk;
 
 use std::error::Error;
+use std::process::{Command, Stdio};
 
+use clap::Parser;
 use program::Program;
 use wrk::{Load, Sample};
+
+/// The program's own, so that its socket is measured as it is shipped.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 5;
 const SECONDS: u32 = 3;
@@ -34,9 +41,18 @@ async fn main() -> Result<(), Failure> {
         None => me().await,
         Some("flood") => flood::run().await,
         Some("limits") => limits::run().await,
+        Some("realtime") => realtime::run(&realtime::Options::parse_from(std::env::args().skip(2))).await,
+        Some("hub") => realtime::hub::serve().await,
         Some("bare") => peer::serve().await,
-        Some(other) => Err(format!("there is no run '{other}': none, flood or limits").into()),
+        Some(other) => Err(format!("there is no run '{other}': none, flood, limits or realtime").into()),
     }
+}
+
+/// Moves this process to the core of load generators.
+fn on_load_core() -> Result<(), Failure> {
+    let own = std::process::id().to_string();
+    let moved = Command::new("taskset").args(["-acp", "1", &own]).stdout(Stdio::null()).status()?;
+    if moved.success() { Ok(()) } else { Err("taskset could not move the load generator".into()) }
 }
 
 /// `GET /api/v1/auth/me` by session cookie, bearer JWT and API key, next to a bare axum handler that

@@ -52,9 +52,16 @@ impl Program {
     }
 
     pub(crate) async fn first_account(&self) -> Result<Account, Failure> {
+        Account::first(&self.url).await
+    }
+}
+
+impl Account {
+    /// Makes the first account of the server at this address.
+    pub(crate) async fn first(url: &str) -> Result<Self, Failure> {
         let client = reqwest::Client::new();
         let answer = client
-            .post(format!("{}/api/v1/auth/setup", self.url))
+            .post(format!("{url}/api/v1/auth/setup"))
             .json(&json!({"username": "bench", "password": "correct horse battery"}))
             .send()
             .await?
@@ -68,7 +75,7 @@ impl Program {
             .ok_or("no session cookie")?
             .to_owned();
         let key: Value = client
-            .post(format!("{}/api/v1/auth/api-keys", self.url))
+            .post(format!("{url}/api/v1/auth/api-keys"))
             .bearer_auth(&session)
             .json(&json!({"name": "bench", "role": "ceo"}))
             .send()
@@ -77,11 +84,17 @@ impl Program {
             .json()
             .await?;
         let api_key = key["data"]["api_key"].as_str().ok_or("no API key")?.to_owned();
-        Ok(Account { session, api_key, url: self.url.clone() })
+        Ok(Self { session, api_key, url: url.to_owned() })
     }
-}
 
-impl Account {
+    /// One-time tickets for WebSockets, of a server of the realtime runs.
+    pub(crate) async fn tickets(&self, count: u32) -> Result<Vec<String>, Failure> {
+        let request = reqwest::Client::new().post(format!("{}/api/v1/bench/tickets?count={count}", self.url));
+        let answer = request.bearer_auth(&self.session).send().await?.error_for_status()?;
+        let mut answer: Value = answer.json().await?;
+        Ok(serde_json::from_value(answer["data"].take())?)
+    }
+
     /// The bytes every contestant returns.
     pub(crate) async fn me(&self) -> Result<String, Failure> {
         let request = reqwest::Client::new().get(format!("{}/api/v1/auth/me", self.url));
@@ -115,7 +128,8 @@ fn spawn(folder: &TempDir, variables: &[(&str, &str)]) -> Result<(Child, String)
     Ok((process, url.to_owned()))
 }
 
-fn terminate(process: &mut Child) -> Result<(), Failure> {
+/// Asks a process to end and waits for it.
+pub(crate) fn terminate(process: &mut Child) -> Result<(), Failure> {
     Command::new("kill").arg(process.id().to_string()).status()?;
     process.wait()?;
     Ok(())

@@ -129,7 +129,8 @@ impl TestServer {
         Self { app, db, clock, service }
     }
 
-    async fn wire(store: Store, clock: SharedClock, options: Options) -> App {
+    /// The parts of a server on any store and clock, for one that really listens.
+    pub async fn wire(store: Store, clock: SharedClock, options: Options) -> App {
         let secret = JwtSecret::new(options.auth.jwt_secret.clone()).expect("a long secret");
         let auth = Auth::start(options.auth, store.clone(), Arc::clone(&clock), secret, options.cost);
         let auth = auth.await.expect("identity starts");

@@ -236,7 +236,6 @@ async fn interleave(servers: &[TestServer], seed: u64) -> (usize, usize) {
 async fn prove(db: impl AsyncFn() -> TestDb, nats: Option<&NatsServer>, rounds: u64) {
     let (mut recovered, mut told) = (0, 0);
     for seed in 1..=rounds {
-        eprintln!("seed {seed}");
         let servers = copies(db().await, nats).await;
         let (more, losses) = interleave(&servers, seed).await;
         (recovered, told) = (recovered + more, told + losses);
