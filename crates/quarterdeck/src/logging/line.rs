@@ -1,6 +1,5 @@
 //! One event as one line: JSON for programs, words for people on a terminal.
 
-use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
@@ -136,21 +135,24 @@ impl<'a> Render<'a> {
     }
 
     fn message(&mut self, text: &str) {
-        // The name of an event says what happened, not what with.
+        // The name of an event says what happened, not what with, and needs no escape.
         let named = text.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_'));
-        let text = if named { Cow::Borrowed(text) } else { redact::scrub(text) };
+        let write = |out: &mut String| match named {
+            true => out.push_str(text),
+            false => escape(out, &redact::scrub(text)),
+        };
         match self.style {
             Style::Json => {
                 self.out.push_str(",\"event\":\"");
                 let start = self.out.len();
-                escape(self.out, &text);
+                write(self.out);
                 self.event = start..self.out.len();
                 self.out.push('"');
             }
             // Fields may have been visited before; the event is still what is read first.
             Style::Human { .. } => {
                 let fields = self.out.split_off(self.start);
-                escape(self.out, &text);
+                write(self.out);
                 self.event = self.start..self.out.len();
                 self.out.push_str(&fields);
             }
@@ -321,15 +323,21 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// Whether a byte cannot stand in a JSON string as it is, or might be part of what cannot.
-fn special(byte: u8) -> bool {
-    !matches!(byte, b' '..=b'~') | (byte == b'"') | (byte == b'\\')
-}
+/// Bytes that cannot stand in a JSON string as they are, or might be part of what cannot.
+const SPECIAL: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0x20;
+    while byte <= 0x7e {
+        table[byte] = matches!(byte as u8, b'"' | b'\\');
+        byte += 1;
+    }
+    table
+};
 
 /// The text as the inside of a JSON string; also keeps terminals from obeying it.
 pub(super) fn escape(out: &mut String, text: &str) {
-    // Without an early end and without branches, many bytes at a time: most texts need nothing.
-    if !text.bytes().fold(false, |found, byte| found | special(byte)) {
+    // Without an early end and without branches: most texts need nothing.
+    if !text.bytes().fold(false, |special, byte| special | SPECIAL[usize::from(byte)]) {
         return out.push_str(text);
     }
     for c in text.chars() {
