@@ -113,9 +113,8 @@ mod tests {
     fn a_form_is_the_event_with_what_it_adds_and_is_made_once() {
         let position = Position { epoch: "e1".into(), seq: 7 };
         let event = Published::new(position, Bytes::from_static(br#"{"payload":{"a":1},"event_id":"x"}"#), 0);
-        let read = |form| -> Value {
-            serde_json::from_slice(event.form(form, Bytes::copy_from_slice)).unwrap()
-        };
+        let read =
+            |form| -> Value { serde_json::from_slice(event.form(form, Bytes::copy_from_slice)).unwrap() };
         assert_eq!(read(Form::Plain), json!({"payload": {"a": 1}, "event_id": "x"}));
         let placed = json!({"payload": {"a": 1}, "event_id": "x", "position": {"epoch": "e1", "seq": 7}});
         assert_eq!(read(Form::Positioned), placed);
