@@ -171,6 +171,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let interrupts = Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock));
     let rights = Rights::of(&store);
     let upkeep = Upkeep {
+        interrupts: interrupts.clone(),
         bus: bus.clone(),
         auth: Arc::clone(&auth),
         edge: Arc::clone(&edge),
@@ -288,6 +289,7 @@ fn excluded_paths(config: &Config, settings: &Settings) -> Vec<String> {
 
 /// What is done again and again while the server runs.
 struct Upkeep {
+    interrupts: Interrupts,
     bus: Bus,
     auth: Arc<Auth>,
     edge: Arc<Edge>,
@@ -300,13 +302,16 @@ impl Upkeep {
     fn start(self, life: &mut Lifecycle) {
         let stopping = CancellationToken::new();
         let (sweeping, folding) = (stopping.clone(), stopping.clone());
-        let Self { bus, auth, edge, limits, logging, sweep } = self;
+        let Self { interrupts, bus, auth, edge, limits, logging, sweep } = self;
         let sweeps = tokio::spawn(async move {
             loop {
                 let pause = *sweep.lock().unwrap_or_else(|e| e.into_inner());
                 tokio::select! {
                     () = sweeping.cancelled() => return,
-                    () = tokio::time::sleep(pause) => auth.upkeep().await,
+                    () = tokio::time::sleep(pause) => {
+                        auth.upkeep().await;
+                        interrupts.upkeep().await;
+                    }
                 }
             }
         });

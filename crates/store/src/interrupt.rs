@@ -174,6 +174,12 @@ pub async fn expire(tx: &Tx, id: &str, now: DateTime<Utc>) -> Result<bool> {
     Ok(ended)
 }
 
+/// Forgets interrupts that ended before this time; how many.
+pub async fn prune(tx: &Tx, before: DateTime<Utc>) -> Result<u64> {
+    let sql = "DELETE FROM interrupts WHERE status <> 'pending' AND resolved_at < $1";
+    execute(&**tx, sql, [micros(before).into()]).await
+}
+
 /// Interrupts that wait, of one session or all, the oldest first.
 pub async fn pending(
     connection: &impl ConnectionTrait,

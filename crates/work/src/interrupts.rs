@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::Result;
 use quarterdeck_domain::clock::SharedClock;
@@ -22,6 +23,8 @@ use tokio::time::{Instant, sleep_until};
 /// Pause after which a waiter looks for itself, and while news of other copies does not arrive.
 const LOOK: Duration = Duration::from_secs(30);
 const LOOK_ALONE: Duration = Duration::from_secs(1);
+/// How long what has become of an interrupt is kept.
+const KEPT: TimeDelta = TimeDelta::days(30);
 
 /// The interrupts of all sessions. Cheap to clone.
 #[derive(Clone)]
@@ -85,6 +88,15 @@ impl Drop for Waiter<'_> {
 }
 
 impl Interrupts {
+    /// Forgets what ended long ago; to be called now and then.
+    pub async fn upkeep(&self) {
+        let before = self.0.clock.now() - KEPT;
+        let pruned = self.0.store.write(move |tx| Box::pin(interrupt::prune(tx, before))).await;
+        if let Err(error) = pruned {
+            tracing::error!(target: "work", error = %error, cause = error.cause(), "interrupts.upkeep.failed");
+        }
+    }
+
     /// Hears of decisions through this store, whichever copy of the program they were made on.
     pub fn new(store: Store, hub: Arc<SessionHub>, clock: SharedClock) -> Self {
         let waiting = Arc::new(Waiting::default());

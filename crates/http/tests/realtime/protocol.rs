@@ -68,6 +68,57 @@ async fn the_ack_lists_what_is_active_sorted_and_nothing_of_what_was_refused() {
 }
 
 #[tokio::test]
+async fn noise_gets_one_reply_a_frame_and_changes_nothing() {
+    let server =
+        TestServer::with(quarterdeck_testkit::TestDb::sqlite(), |o| o.sockets.command_rate = 0).await;
+    let listening = server.listen().await;
+    let (mut socket, _) = listening.capable(&mut server.ceo().await).await;
+    socket.ask(&subscribe(&["tasks"])).await;
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut roll = move |sides: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % sides as u64) as usize
+    };
+    // Pieces of commands, so that much of the noise is nearly one.
+    let pieces = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\\u",
+        "d800",
+        "\"action\":",
+        "\"subscribe\"",
+        "\"channels\":",
+        "null",
+        "1e999",
+        "-0",
+        "\"filters\":{",
+        "\"recover\":{\"tasks\":{\"epoch\":\"x\",\"seq\":-1}}",
+        "\u{202e}",
+        "\0",
+        "é",
+    ];
+    for round in 0..1500 {
+        if roll(3) == 0 {
+            let bytes = (0..roll(5000)).map(|_| roll(256) as u8).collect();
+            socket.send_binary(bytes).await;
+        } else {
+            let text: String = (0..roll(60)).map(|_| pieces[roll(pieces.len())]).collect();
+            socket.send(text).await;
+        }
+        let reply = socket.next().await;
+        assert!(reply["error"].is_string() && reply["code"].is_string(), "round {round}: {reply}");
+    }
+    assert_eq!(socket.ask(&subscribe(&[])).await["channels"], json!(["tasks"]));
+}
+
+#[tokio::test]
 async fn filters_are_replaced_cleared_or_left_alone() {
     let (server, _listening, mut socket) = connected(HumanRole::Ceo).await;
     let with = |filters: Value| json!({"action": "subscribe", "channels": ["tasks"], "filters": filters});
