@@ -22,6 +22,8 @@ pub(crate) struct FanOut {
     pub(crate) repeated: u64,
     /// Connections the server ended.
     pub(crate) closed: u64,
+    /// Events a subscriber got with one read: above 1 when the server or the load fell behind.
+    pub(crate) per_read: f64,
     /// Bytes of a delivered frame.
     pub(crate) frame_bytes: f64,
     /// Events delivered per second of the server's CPU time.
@@ -61,6 +63,7 @@ pub(crate) async fn run(contestant: &Contestant, options: &Options) -> Result<Fa
         lost: (u64::from(published) * u64::from(options.subscribers)).saturating_sub(tally.delivered),
         repeated: tally.repeated,
         closed: tally.closed,
+        per_read: delivered / tally.reads as f64,
         frame_bytes: tally.bytes as f64 / delivered,
         per_cpu_second: delivered / server,
         server_busy: server / took,

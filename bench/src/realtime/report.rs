@@ -5,8 +5,11 @@ use super::contestant::Kind;
 use super::fanout::FanOut;
 use super::idle::Idle;
 
-/// Part of its core above which the load generator may be what is measured.
+/// Part of its core above which somebody is held up by themselves and not by the machine.
 const TOO_BUSY: f64 = 0.9;
+
+/// Events per read above which events shared the cost of being written or read.
+const COALESCED: f64 = 1.1;
 
 /// A contestant and what was measured of it.
 pub(crate) struct Entry {
@@ -35,6 +38,7 @@ pub(crate) fn print(field: &[Entry], options: &Options) {
     fan_outs(field, options);
     idles(field, options);
     ratios(field);
+    caveats(field, options);
 }
 
 #[allow(clippy::print_stdout, reason = "figures are what this program is for")]
@@ -51,18 +55,19 @@ fn fan_outs(field: &[Entry], options: &Options) {
          deliveries;\nserver on one core, load on the other, every frame timed, median of {rounds} rounds"
     );
     println!(
-        "{:<20} {:>10} {:>9} {:>10} {:>8} {:>8} {:>8} {:>7} {:>7}",
-        "", "delivered", "lost", "per CPU-s", "p50 ms", "p99 ms", "B/frame", "server", "load"
+        "{:<20} {:>10} {:>9} {:>10} {:>8} {:>8} {:>8} {:>8} {:>7} {:>7}",
+        "", "delivered", "lost", "per CPU-s", "p50 ms", "p99 ms", "ev/read", "B/frame", "server", "load"
     );
     for entry in field {
         println!(
-            "{:<20} {:>10.0} {:>9.0} {:>10.0} {:>8.2} {:>8.2} {:>8.0} {:>5.0} % {:>5.0} %",
+            "{:<20} {:>10.0} {:>9.0} {:>10.0} {:>8.2} {:>8.2} {:>8.2} {:>8.0} {:>5.0} % {:>5.0} %",
             entry.kind.name(),
             entry.fan_out(|run| run.delivered as f64),
             entry.fan_out(|run| run.lost as f64),
             entry.fan_out(|run| run.per_cpu_second),
             entry.fan_out(|run| run.p50),
             entry.fan_out(|run| run.p99),
+            entry.fan_out(|run| run.per_read),
             entry.fan_out(|run| run.frame_bytes),
             entry.fan_out(|run| run.server_busy) * 100.0,
             entry.fan_out(|run| run.load_busy) * 100.0,
@@ -71,14 +76,15 @@ fn fan_outs(field: &[Entry], options: &Options) {
     for entry in field {
         let name = entry.kind.name();
         for (round, run) in (1..).zip(&entry.fan_outs) {
-            let FanOut { published, lost, repeated, closed, .. } = *run;
+            let FanOut { published, lost, repeated, closed, server_busy, .. } = *run;
             if lost + repeated + closed > 0 {
                 println!(
                     "{name}, round {round}: {lost} lost, {repeated} repeated, {closed} connections closed"
                 );
             }
             if published < u64::from(rate * seconds) {
-                println!("{name}, round {round}: too slow, took {published} events in twice the time");
+                let why = if server_busy > TOO_BUSY { "its core was full" } else { "the machine was busy" };
+                println!("{name}, round {round}: took only {published} events in twice the time, {why}");
             }
             if run.load_busy > TOO_BUSY {
                 println!("{name}, round {round}: the load generator was too busy, try a lower --rate");
@@ -123,6 +129,20 @@ fn ratios(field: &[Entry]) {
                 ours.idle(|run| run.closed) / peer.idle(|run| run.closed),
             );
         }
+    }
+}
+
+/// Says when the ratios of the fan-out are not those of equals. Peers answer the publisher when all is
+/// written, Quarterdeck when the event is safe: so only Quarterdeck can be given more than it has written,
+/// and then it sends several events with one write.
+#[allow(clippy::print_stdout, reason = "figures are what this program is for")]
+fn caveats(field: &[Entry], options: &Options) {
+    let runs = || field.iter().flat_map(|entry| &entry.fan_outs);
+    if runs().any(|run| run.published < u64::from(options.rate * options.seconds)) {
+        println!("not everybody was given the same load: the ratios of the fan-out compare different things");
+    }
+    if runs().any(|run| run.per_read > COALESCED) {
+        println!("events came several at a time (ev/read): per CPU-s is higher than with each by itself");
     }
 }
 

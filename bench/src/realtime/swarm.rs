@@ -51,6 +51,8 @@ pub(crate) struct Tally {
     pub(crate) repeated: u64,
     /// Connections that the server ended.
     pub(crate) closed: u64,
+    /// Reads that gave something.
+    pub(crate) reads: u64,
     /// Payload bytes of the frames of events.
     pub(crate) bytes: u64,
     /// Microseconds from the publisher to the subscriber, of each event.
@@ -138,6 +140,7 @@ impl Subscriber {
         while self.is_open {
             match self.stream.read(buffer) {
                 Ok(length @ 1..) => {
+                    tally.reads += 1;
                     tally.last = Instant::now();
                     let now = tally.last.duration_since(epoch).as_nanos() as u64;
                     let Self { stream, frames, newest, .. } = self;
@@ -168,7 +171,7 @@ impl Subscriber {
 impl Tally {
     /// Nothing received yet.
     fn new(now: Instant) -> Self {
-        Self { delivered: 0, repeated: 0, closed: 0, bytes: 0, delays: Vec::new(), last: now }
+        Self { delivered: 0, repeated: 0, closed: 0, reads: 0, bytes: 0, delays: Vec::new(), last: now }
     }
 
     /// Counts a frame if it is an event.
