@@ -210,7 +210,10 @@ impl Drop for Pool {
 /// the whole program.
 fn step_back() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+    if let Err(error) = rustix::process::getpriority_process(None)
+        // A program that was started further back stays there.
+        .and_then(|now| rustix::process::setpriority_process(None, now.max(NICENESS)))
+    {
         tracing::debug!(target: "auth", %error, "auth.password_pool.priority_unchanged");
     }
 }
@@ -223,4 +226,19 @@ fn phc(params: &Params, salt: &[u8], output: &[u8]) -> String {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD_NO_PAD;
     format!("{}{}${}", prefix(params), STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(output))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn hashing_steps_back_and_nothing_else_does() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let before = niceness();
+        let hasher = Hasher::new(HashCost::TEST).unwrap();
+        assert_eq!(hasher.run(niceness).await.unwrap(), before.max(NICENESS));
+        assert_eq!(tokio::task::spawn_blocking(niceness).await.unwrap(), before);
+        assert_eq!(niceness(), before);
+    }
 }
