@@ -1,6 +1,5 @@
 //! How news travels between the copies of the program.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use quarterdeck_bus::message::NatsConfig;
@@ -71,7 +70,6 @@ async fn a_visitor_beside_an_embedded_database_is_heard() {
     reached(&bus, 1).await;
     visitor.close().await;
     bus.stop().await;
-    drop(Arc::new(bus));
 }
 
 #[tokio::test(flavor = "multi_thread")]

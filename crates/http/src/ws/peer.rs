@@ -132,7 +132,7 @@ impl Peer {
         self.state().role
     }
 
-    /// Takes a new role; the names of channels it may no longer receive, which are left.
+    /// Takes a new role and leaves the channels it may not receive; whether there were any.
     pub(super) fn set_role(&self, role: HumanRole) -> bool {
         let left: Vec<_> = {
             let mut state = self.state();
