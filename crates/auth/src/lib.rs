@@ -27,6 +27,7 @@ use std::sync::{Arc, RwLock};
 
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::{Error, Result};
+use quarterdeck_store::audit::AuditKey;
 use quarterdeck_store::{Signal, Store};
 
 pub use api_keys::{IssuedKey, NewKey};
@@ -114,6 +115,7 @@ impl Auth {
             }
         });
         hot.load_revoked().await?;
+        store.sign_audit_with(AuditKey::derive(secret.bytes()));
         let live = RwLock::new(Live::from(&config));
         let signer = Signer::new(&secret, config.jwt_algorithm);
         let hasher = Hasher::new(cost)?;

@@ -2,6 +2,8 @@
 //!
 //! Nothing here does I/O, awaits, or knows HTTP beyond the status numbers of the error table.
 
+pub mod approval;
+pub mod audit;
 pub mod channel;
 pub mod clock;
 pub mod config;

@@ -11,7 +11,7 @@ mod tag;
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::role::wire_enum;
 

@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 use quarterdeck_auth::Credentials;
+use quarterdeck_domain::audit::Actor;
 use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::role::Guard;
 use quarterdeck_domain::{Error, ErrorCode};
@@ -41,16 +42,48 @@ pub(crate) struct Gate {
     pub(crate) operation: Operation,
 }
 
+/// What the gate found out about a request it let pass.
+#[derive(Clone)]
+struct Admitted {
+    identity: Arc<Identity>,
+    operation: &'static str,
+}
+
 /// The caller of a guarded endpoint.
 pub(crate) struct Caller(pub Arc<Identity>);
+
+/// The caller of a guarded endpoint, as the audit chain names who acts.
+pub(crate) struct Acting(pub Actor);
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         // The gate has put it there, or refused the request.
-        let identity = parts.extensions.get::<Arc<Identity>>();
-        identity.cloned().map(Self).ok_or_else(|| Failure(ErrorCode::Unauthorized.into()))
+        let admitted = parts.extensions.get::<Admitted>();
+        let identity = admitted.map(|admitted| Arc::clone(&admitted.identity));
+        identity.map(Self).ok_or_else(|| Failure(ErrorCode::Unauthorized.into()))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Acting {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let Some(Admitted { identity, operation }) = parts.extensions.get::<Admitted>() else {
+            return Err(Failure(ErrorCode::Unauthorized.into()));
+        };
+        let context = parts.extensions.get::<RequestContext>();
+        Ok(Self(Actor {
+            id: Arc::clone(&identity.user_id),
+            name: Arc::clone(&identity.username),
+            operation,
+            ip: context.and_then(|context| match context.client {
+                ClientAddr::Ip(ip) => Some(ip),
+                ClientAddr::Unknown => None,
+            }),
+            request_id: context.map(|context| context.id.as_str().into()),
+        }))
     }
 }
 
@@ -237,7 +270,7 @@ async fn admit(
         limits.charge_operation(payer, operation, standing).await?;
     }
     if let Some(identity) = identity {
-        request.extensions_mut().insert(identity);
+        request.extensions_mut().insert(Admitted { identity, operation: gate.docs.operation });
     }
     Ok(permit)
 }

@@ -11,8 +11,10 @@ mod sqlite;
 mod tx;
 
 pub mod api_key;
+pub mod audit;
 pub mod config;
 pub mod event_log;
+pub mod idempotency;
 pub mod interrupt;
 pub mod login_attempt;
 pub mod outbox;
@@ -193,6 +195,11 @@ impl Store {
     /// only when what was given back is done, but waits no longer than three seconds.
     pub fn on_news(&self, catch_up: impl Fn(&[Signal]) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
         self.signals.follow(Box::new(catch_up));
+    }
+
+    /// Signs audit entries from now on; those written before stay unsigned.
+    pub fn sign_audit_with(&self, key: audit::AuditKey) {
+        self.news.chain.set_key(key);
     }
 
     /// What becomes of published events from now on. A server begins with [`Way::Direct`] on SQLite and

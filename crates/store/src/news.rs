@@ -1,4 +1,4 @@
-//! Events committed with the change they tell of, and how they leave the database.
+//! Events and audit entries committed with the change they tell of, and how events leave the database.
 
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use quarterdeck_domain::Result;
 use quarterdeck_domain::event::Event;
 
+use crate::audit::Chain;
 use crate::{Tx, event_log, outbox};
 
 /// What becomes of the events of a transaction.
@@ -26,6 +27,7 @@ type Left = Box<dyn Fn() + Send + Sync>;
 
 /// Who is told of events.
 pub(crate) struct News {
+    pub(crate) chain: Chain,
     way: AtomicU8,
     told: RwLock<Option<Told>>,
     logged: RwLock<Option<Logged>>,
@@ -35,6 +37,7 @@ pub(crate) struct News {
 impl News {
     pub(crate) fn new(way: Way) -> Self {
         Self {
+            chain: Chain::default(),
             way: AtomicU8::new(way as u8),
             told: RwLock::default(),
             logged: RwLock::default(),
@@ -73,9 +76,10 @@ impl News {
         }
     }
 
-    /// Writes the events of a job as its last statements: from here to the commit their channels are
-    /// locked. What is to be done after the commit is given back.
+    /// Writes audit entries and events of a job as its last statements: from here to the commit the chain
+    /// and the channels are locked, by everybody in this order. What is to be done after the commit is given back.
     pub(crate) async fn write(&self, tx: &Tx) -> Result<After> {
+        self.chain.append(tx, tx.take_entries()).await?;
         let mut events = tx.take_events();
         if events.is_empty() {
             return Ok(After::default());

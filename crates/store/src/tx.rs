@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Mutex;
 
 use quarterdeck_domain::Result;
+use quarterdeck_domain::audit::Entry;
 use quarterdeck_domain::event::Event;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend};
 
@@ -15,11 +16,12 @@ pub struct Tx {
     connection: DatabaseTransaction,
     signals: Mutex<Vec<Signal>>,
     events: Mutex<Vec<Event>>,
+    entries: Mutex<Vec<Entry>>,
 }
 
 impl Tx {
     pub(crate) fn new(connection: DatabaseTransaction) -> Self {
-        Self { connection, signals: Mutex::default(), events: Mutex::default() }
+        Self { connection, signals: Mutex::default(), events: Mutex::default(), entries: Mutex::default() }
     }
 
     /// Announces a change once this transaction has committed; a rolled-back one announces nothing.
@@ -42,6 +44,15 @@ impl Tx {
             }
         };
         self.events.lock().unwrap_or_else(|e| e.into_inner()).push(event);
+    }
+
+    /// Records what was done, in the same transaction.
+    pub fn audit(&self, entry: Entry) {
+        self.entries.lock().unwrap_or_else(|e| e.into_inner()).push(entry);
+    }
+
+    pub(crate) fn take_entries(&self) -> Vec<Entry> {
+        std::mem::take(&mut *self.entries.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
     pub(crate) fn take_events(&self) -> Vec<Event> {
