@@ -14,6 +14,7 @@ use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::Settings;
+use quarterdeck_work::tasks::Tasks;
 
 use crate::edge::{Edge, RouteTemplate};
 use crate::endpoint::Endpoint;
@@ -47,6 +48,8 @@ pub struct Parts {
     pub streams: Arc<SessionHub>,
     /// Agents that wait for people.
     pub interrupts: Interrupts,
+    /// Tasks.
+    pub tasks: Tasks,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

@@ -22,6 +22,7 @@ use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
+use quarterdeck_work::tasks::Tasks;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -158,6 +159,7 @@ impl TestServer {
             streams,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
+            tasks: Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None),
             limits: Arc::new(limits),
             health: Health::new(store.clone(), Arc::clone(&clock)),
             store,

@@ -1,4 +1,5 @@
-//! What gets done: settings, interrupts.
+//! What gets done: settings, interrupts, tasks.
 
 pub mod interrupts;
 pub mod settings;
+pub mod tasks;

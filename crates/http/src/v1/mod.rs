@@ -10,6 +10,7 @@ mod settings;
 mod setup;
 mod sinks;
 mod streams;
+mod tasks;
 mod users;
 
 use crate::endpoint::Endpoint;
@@ -28,6 +29,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         backups::endpoints(),
         realtime::endpoints(),
         streams::endpoints(),
+        tasks::endpoints(),
     ]
     .into_iter()
     .flatten()
