@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Throws good and bad requests of every kind at a running server and holds each answer against its OpenAPI document.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+VENV=$TOOLS_DIR/schemathesis
+QUESTIONS=scripts/schemathesis
+BIN=${QUARTERDECK_BIN:-$TARGET_DIR/debug/quarterdeck}
+
+SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/quarterdeck-schemathesis.XXXXXX")
+SERVER=
+clean_up() {
+  [[ -z $SERVER ]] || { kill "$SERVER" && wait "$SERVER"; } 2>/dev/null || true
+  rm -rf "$SCRATCH"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+install_schemathesis() {
+  local stamp=$VENV/requirements.txt
+  ! cmp -s "$QUESTIONS/requirements.txt" "$stamp" || return 0
+  rm -rf "$VENV"
+  python3 -m venv "$VENV"
+  "$VENV/bin/pip" install --quiet --disable-pip-version-check -r "$QUESTIONS/requirements.txt"
+  cp "$QUESTIONS/requirements.txt" "$stamp"
+}
+
+# start_server: one whose limits let a flood pass, with somebody who may do everything.
+start_server() {
+  local port
+  port=$(free_port)
+  URL=http://127.0.0.1:$port
+  env -i "PATH=$PATH" "HOME=$SCRATCH" \
+    QUARTERDECK_API__RATE_LIMIT__FLOOR_MAX_REQUESTS=100000000 \
+    QUARTERDECK_API__RATE_LIMIT__AUTH_MAX_REQUESTS=100000000 \
+    QUARTERDECK_API__RATE_LIMIT__UNAUTH_MAX_REQUESTS=100000000 \
+    QUARTERDECK_API_PER_OP_RATE_LIMIT_ENABLED=false \
+    QUARTERDECK_API_PER_OP_CONCURRENCY_ENABLED=false \
+    "$BIN" serve --port "$port" --data-dir "$SCRATCH/data" >"$SCRATCH/stdout" 2>"$SCRATCH/log" &
+  SERVER=$!
+  until [[ -s $SCRATCH/stdout ]]; do
+    kill -0 "$SERVER" 2>/dev/null || server_failed "The server did not start"
+    sleep 0.1
+  done
+  QUARTERDECK_API_KEY=$(node "$QUESTIONS/prepare.mjs" "$URL")
+  export QUARTERDECK_API_KEY
+}
+
+# server_failed SENTENCE: shows its last words first.
+server_failed() {
+  tail -n 20 "$SCRATCH/log" >&2
+  die "$1; it said why above."
+}
+
+ask() {
+  "$VENV/bin/schemathesis" --config-file "$QUESTIONS/schemathesis.toml" run "$URL/docs/openapi.json" "$@"
+  kill -0 "$SERVER" 2>/dev/null || server_failed "The server did not survive"
+}
+
+[[ -x $BIN ]] || die "There is no $BIN. Run \`cargo build\`, or name another with QUARTERDECK_BIN, then try again."
+install_schemathesis
+start_server
+ask "$@"
