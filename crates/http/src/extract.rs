@@ -21,11 +21,14 @@ use quarterdeck_domain::text::NotBlank;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
-pub use self::condition::{Condition, IF_MATCH_DOC, RepeatKey, Version};
+pub use self::condition::{Condition, IF_MATCH_DOC, MAX_KEY, RepeatKey, Version};
 use crate::edge::{Failure, body_failure};
 
+/// Longest id in a path, in characters.
+pub const MAX_ID: usize = 128;
+
 /// An id in a path.
-pub type Id = NotBlank<128>;
+pub type Id = NotBlank<MAX_ID>;
 
 /// Things on a page when the request does not say.
 pub const DEFAULT_LIMIT: u32 = 50;
