@@ -10,4 +10,4 @@ _numbers = itertools.count(1)
 @schemathesis.hook
 def before_call(context, case, kwargs):
     high, low = divmod(next(_numbers) % 65_536, 256)
-    kwargs.setdefault("headers", {})["X-Forwarded-For"] = f"198.18.{high}.{low}"
+    case.headers["X-Forwarded-For"] = f"198.18.{high}.{low}"
