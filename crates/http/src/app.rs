@@ -12,6 +12,7 @@ use quarterdeck_bus::Bus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::Settings;
 use quarterdeck_work::tasks::Tasks;
@@ -50,6 +51,8 @@ pub struct Parts {
     pub interrupts: Interrupts,
     /// Tasks.
     pub tasks: Tasks,
+    /// What people have to decide.
+    pub approvals: Approvals,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

@@ -1,5 +1,6 @@
-//! What gets done: settings, interrupts, tasks.
+//! What gets done: settings, interrupts, tasks, approvals.
 
+pub mod approvals;
 pub mod interrupts;
 pub mod settings;
 pub mod tasks;

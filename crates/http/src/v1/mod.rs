@@ -1,6 +1,7 @@
 //! The endpoints of `/api/v1`, by resource.
 
 mod api_keys;
+mod approvals;
 mod auth;
 mod backups;
 pub mod health;
@@ -30,6 +31,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         realtime::endpoints(),
         streams::endpoints(),
         tasks::endpoints(),
+        approvals::endpoints(),
     ]
     .into_iter()
     .flatten()
