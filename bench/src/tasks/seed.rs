@@ -7,8 +7,9 @@ use sqlx::{Connection, SqliteConnection};
 
 use crate::Failure;
 
-/// Distinct projects; each has the same share of the tasks.
-pub(super) const PROJECTS: u32 = 100;
+/// Distinct projects, and agents; few enough for a full page of each among the fewest tasks.
+const PROJECTS: u32 = 20;
+const AGENTS: u32 = 16;
 
 /// Copies the one task there is: a tenth is new, a tenth under way, the rest completed.
 const TASKS: &str = "
@@ -16,7 +17,7 @@ WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE 
 made AS (
     SELECT n, 'task-' || lower(hex(randomblob(16))) AS id, 'project-' || (n % $2) AS project,
         CASE n % 10 WHEN 0 THEN 'created' WHEN 1 THEN 'in_progress' ELSE 'completed' END AS status,
-        CASE n % 10 WHEN 0 THEN NULL ELSE 'agent-' || (n % 50) END AS assigned_to,
+        CASE n % 10 WHEN 0 THEN NULL ELSE 'agent-' || (n / 10 % $3) END AS assigned_to,
         one.created_at + n * 1000000 AS at, one.document
     FROM number, (SELECT created_at, document FROM tasks LIMIT 1) AS one
 )
@@ -35,7 +36,7 @@ pub(super) async fn fill(database: &Path, size: u32) -> Result<(), Failure> {
         .pragma("synchronous", "OFF")
         .pragma("cache_size", "-1000000");
     let mut connection = SqliteConnection::connect_with(&options).await?;
-    sqlx::query(TASKS).bind(size.saturating_sub(1)).bind(PROJECTS).execute(&mut connection).await?;
+    sqlx::query(TASKS).bind(size.saturating_sub(1)).bind(PROJECTS).bind(AGENTS).execute(&mut connection).await?;
     sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
     connection.close().await?;
     Ok(())

@@ -6,6 +6,7 @@
 mod condition;
 mod refusal;
 mod strict;
+mod whole;
 
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
@@ -71,7 +72,7 @@ fn nul() -> FieldError {
 /// Reads a value from JSON text, or names what is wrong with it.
 fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, FieldError> {
     strict::check(json)?;
-    serde_json::from_slice(json).or_else(|_| {
+    serde_json::from_slice(json).or_else(|_| whole::read(json)).or_else(|_| {
         // Once more, this time keeping track of where we are.
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         serde_path_to_error::deserialize(&mut deserializer)

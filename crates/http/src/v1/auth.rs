@@ -96,7 +96,7 @@ struct SetupRequest {
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = r"\S")]
     username: NotBlank<MAX_NAME>,
     /// At least `min_password_length` characters, at most 128.
-    #[schema(value_type = String, min_length = 1, max_length = 128, format = Password)]
+    #[schema(value_type = String, min_length = 8, max_length = 128, format = Password)]
     password: Password,
 }
 
@@ -118,7 +118,7 @@ struct ChangePasswordRequest {
     #[schema(value_type = String, min_length = 1, max_length = 128, format = Password)]
     current_password: Password,
     /// At least `min_password_length` characters, at most 128, and not the current one.
-    #[schema(value_type = String, min_length = 1, max_length = 128, format = Password)]
+    #[schema(value_type = String, min_length = 8, max_length = 128, format = Password)]
     new_password: Password,
 }
 

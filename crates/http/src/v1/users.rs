@@ -79,7 +79,7 @@ struct CreateUserRequest {
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = r"\S")]
     username: NotBlank<MAX_NAME>,
     /// First password, to be changed by its owner.
-    #[schema(value_type = String, min_length = 1, max_length = 128, format = Password)]
+    #[schema(value_type = String, min_length = 8, max_length = 128, format = Password)]
     password: Password,
     role: HumanRole,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use quarterdeck_domain::ErrorCode;
-use quarterdeck_domain::role::Guard;
+use quarterdeck_domain::role::{Guard, HumanRole};
 use quarterdeck_http::v1::endpoints;
 use quarterdeck_testkit::TestServer;
 use serde_json::{Map, Value, json};
@@ -139,6 +139,19 @@ async fn every_reference_leads_somewhere_and_every_schema_has_sound_words() {
         assert!(!map.contains_key("nullable"), "a word of OpenAPI 3.0");
     });
     assert!(references > 100, "the document was really walked: {references}");
+}
+
+#[tokio::test]
+async fn enum_values_are_documented_as_they_travel() {
+    let document = document().await;
+    assert_eq!(document["components"]["schemas"]["HumanRole"]["enum"], json!(HumanRole::ALL));
+    walk(&document, &mut |map| {
+        for value in map.get("enum").and_then(Value::as_array).into_iter().flatten() {
+            let name = value.as_str().unwrap_or_default();
+            let names_rust = name.starts_with(char::is_uppercase) && name.contains(char::is_lowercase);
+            assert!(!names_rust, "{name} is the name of a variant");
+        }
+    });
 }
 
 #[tokio::test]
