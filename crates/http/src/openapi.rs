@@ -1,5 +1,7 @@
 //! The OpenAPI 3.1 document, read from the declared endpoints.
 
+mod links;
+
 use std::collections::BTreeMap;
 
 use quarterdeck_domain::role::Guard;
@@ -49,7 +51,12 @@ pub(crate) fn document(prefix: &str, endpoints: &[Endpoint], version: &str) -> V
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for Endpoint { docs, .. } in endpoints {
         let item = paths.entry(format!("{prefix}{}", docs.path)).or_default();
-        item.insert(docs.method.as_str().to_lowercase(), operation(docs, &mut schemas));
+        let mut operation = operation(docs, &mut schemas);
+        let links = links::links(docs, endpoints, &mut schemas);
+        if !links.is_empty() {
+            operation["responses"][docs.success.status.to_string()]["links"] = links.into();
+        }
+        item.insert(docs.method.as_str().to_lowercase(), operation);
     }
     json!({
         "openapi": "3.1.0",

@@ -142,6 +142,21 @@ async fn every_reference_leads_somewhere_and_every_schema_has_sound_words() {
 }
 
 #[tokio::test]
+async fn what_is_created_is_linked_to_what_can_be_done_with_it() {
+    let document = document().await;
+    let links = &document["paths"]["/api/v1/tasks"]["post"]["responses"]["201"]["links"];
+    let show = json!({"operationId": "tasks.get", "parameters": {"task_id": "$response.body#/data/id"}});
+    assert_eq!(links["tasks.get"], show);
+    assert!(links["tasks.transition"].is_object());
+    let ids: BTreeSet<_> = operations(&document).map(|(_, _, o)| o["operationId"].as_str()).collect();
+    walk(&document, &mut |map| {
+        for link in map.get("links").map(members).into_iter().flat_map(Map::values) {
+            assert!(ids.contains(&link["operationId"].as_str()), "{link}");
+        }
+    });
+}
+
+#[tokio::test]
 async fn enum_values_are_documented_as_they_travel() {
     let document = document().await;
     assert_eq!(document["components"]["schemas"]["HumanRole"]["enum"], json!(HumanRole::ALL));
