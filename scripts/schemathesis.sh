@@ -18,12 +18,10 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 install_schemathesis() {
-  local stamp=$VENV/requirements.txt
-  ! cmp -s "$QUESTIONS/requirements.txt" "$stamp" || return 0
   rm -rf "$VENV"
   python3 -m venv "$VENV"
   "$VENV/bin/pip" install --quiet --disable-pip-version-check -r "$QUESTIONS/requirements.txt"
-  cp "$QUESTIONS/requirements.txt" "$stamp"
+  cp "$QUESTIONS/requirements.txt" "$VENV/"
 }
 
 # start_server: one whose limits let a flood pass, with somebody who may do everything.
@@ -58,9 +56,12 @@ ask() {
   SCHEMATHESIS_HOOKS=hooks PYTHONPATH=$QUESTIONS PYTHONDONTWRITEBYTECODE=1 \
     "$VENV/bin/schemathesis" --config-file "$QUESTIONS/schemathesis.toml" run "$URL/docs/openapi.json" "$@"
   kill -0 "$SERVER" 2>/dev/null || server_failed "The server did not survive"
+  curl -fsS -o /dev/null -H "Authorization: Bearer $QUARTERDECK_API_KEY" "$URL/api/v1/users" ||
+    die "The caller has lost its rights on the way. Keep it, in $QUESTIONS/schemathesis.toml, from what it did to itself."
 }
 
 [[ -x $BIN ]] || die "There is no $BIN. Run \`cargo build\`, or name another with QUARTERDECK_BIN, then try again."
-install_schemathesis
+cmp -s "$QUESTIONS/requirements.txt" "$VENV/requirements.txt" ||
+  step "Install Schemathesis (once)" "pip said why above; check that it reaches its registry." install_schemathesis
 start_server
-ask "$@"
+step "Question the server" "Mend the program or the document; run \`scripts/schemathesis.sh --include-path PATH\` for one." ask "$@"
