@@ -4,6 +4,7 @@
 
 pub mod approval;
 pub mod audit;
+pub mod backup;
 pub mod channel;
 pub mod clock;
 pub mod config;

@@ -11,7 +11,8 @@ use quarterdeck_auth::Auth;
 use quarterdeck_bus::Bus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
-use quarterdeck_store::Store;
+use quarterdeck_store::{Signal, Store};
+use quarterdeck_work::backups::Backups;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::Settings;
 
@@ -47,6 +48,8 @@ pub struct Parts {
     pub streams: Arc<SessionHub>,
     /// Agents that wait for people.
     pub interrupts: Interrupts,
+    /// Backups.
+    pub backups: Backups,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.
@@ -64,8 +67,14 @@ pub struct Parts {
 }
 
 impl App {
-    /// Shares the parts.
+    /// Shares the parts. Whichever copy of the program begins to replace the database, this one steps aside.
     pub fn new(parts: Parts) -> Self {
+        let edge = Arc::clone(&parts.edge);
+        parts.store.on_signal(move |signal| {
+            if let Signal::Maintenance { begins } = signal {
+                edge.set_maintenance(*begins);
+            }
+        });
         Self(Arc::new(parts))
     }
 

@@ -46,7 +46,7 @@ pub(crate) fn document(prefix: &str, endpoints: &[Endpoint], version: &str) -> V
     schemas.insert("ErrorCode".to_owned(), error_codes());
     schemas.insert("ErrorEnvelope".to_owned(), error_envelope());
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
-    for Endpoint { docs, .. } in endpoints {
+    for Endpoint { docs, .. } in endpoints.iter().filter(|endpoint| !endpoint.docs.undocumented) {
         let item = paths.entry(format!("{prefix}{}", docs.path)).or_default();
         item.insert(docs.method.as_str().to_lowercase(), operation(docs, &mut schemas));
     }

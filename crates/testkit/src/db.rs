@@ -1,5 +1,6 @@
 //! Fresh databases.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 pub struct TestDb {
     /// What [`Store::open`] takes.
     pub database: Database,
-    _folder: Option<Arc<TempDir>>,
+    folder: Arc<TempDir>,
 }
 
 impl TestDb {
@@ -24,7 +25,7 @@ impl TestDb {
         let path = folder.path().join("quarterdeck.db");
         Self {
             database: Database::Sqlite { path, journal_size_limit: 1 << 20 },
-            _folder: Some(Arc::new(folder)),
+            folder: Arc::new(folder),
         }
     }
 
@@ -51,12 +52,18 @@ impl TestDb {
             connect_timeout: Duration::from_secs(10),
             acquire_timeout: Duration::from_secs(30),
         };
-        Some(Self { database, _folder: None })
+        let folder = Arc::new(TempDir::new().expect("a temporary folder"));
+        Some(Self { database, folder })
     }
 
     /// Opens a store; on PostgreSQL any number of times.
     pub async fn open(&self) -> Store {
         Store::open(self.database.clone()).await.expect("the store opens")
+    }
+
+    /// A folder of its own, for what is beside the database.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Whether two servers may share it.

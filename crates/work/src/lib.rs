@@ -1,4 +1,5 @@
-//! What gets done: settings, interrupts.
+//! What gets done: settings, interrupts, backups.
 
+pub mod backups;
 pub mod interrupts;
 pub mod settings;
