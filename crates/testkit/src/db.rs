@@ -114,8 +114,8 @@ impl TestDb {
     fn files(&self) -> String {
         let Database::Sqlite { path, .. } = &self.database else { return String::new() };
         let folder = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder");
-        let files =
-            folder.map(|entry| std::fs::read(entry.expect("a file").path()).expect("a readable file"));
+        let paths = folder.map(|entry| entry.expect("a file").path()).filter(|path| path.is_file());
+        let files = paths.map(|path| std::fs::read(path).expect("a readable file"));
         String::from_utf8_lossy(&files.collect::<Vec<_>>().concat()).into_owned()
     }
 

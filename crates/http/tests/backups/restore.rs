@@ -53,6 +53,7 @@ on_both_databases! {
         assert_eq!(ceo.get("/api/v1/health").await.expect(200).data()["status"], "down");
         ceo.get("/api/v1/healthz").await.expect(200);
         ceo.get("/api/v1/readyz").await.expect(503);
+        drop((ceo, keyed));
 
         let server = again(server).await;
         let mut keyed = server.system_cli().with_header("idempotency-key", "once");
@@ -70,6 +71,7 @@ on_both_databases! {
             .filter(|name| name.contains("restore"))
             .collect();
         assert!(left.is_empty(), "{left:?}");
+        drop((ceo, keyed));
 
         // And forth again, from the safety backup.
         restore(&mut server.system_cli(), &safety, json!(["persistence", "config"])).await.expect(201);
