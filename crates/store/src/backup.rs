@@ -13,7 +13,6 @@ use sqlx::{Connection, PgConnection};
 use crate::{Database, Store, sqlite as file};
 
 pub use postgres::missing_tool;
-pub use sqlite::version as version_of_file;
 
 /// A place among all copies of the program that only one has; given back when dropped.
 pub struct Held(Option<PgConnection>);
@@ -63,6 +62,21 @@ pub fn saved_file(folder: &Path, kind: &str) -> PathBuf {
     folder.join(if kind == "postgres" { "quarterdeck.dump" } else { "quarterdeck.db" })
 }
 
+/// Whether what was saved is a sound database of this kind, of a version this program knows.
+///
+/// # Errors
+/// A sentence for the log.
+pub async fn check(folder: &Path, kind: &str) -> Result<(), String> {
+    let saved = saved_file(folder, kind);
+    if !saved.is_file() {
+        return Err(format!("it holds no {kind} database"));
+    }
+    match kind {
+        "postgres" => postgres::check(&saved).await,
+        _ => sqlite::check(&saved).await,
+    }
+}
+
 /// A server that has a database file open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -92,19 +106,12 @@ pub struct Replacement {
 }
 
 impl Replacement {
-    /// Whether what was saved is a sound database of the kind in use, of a version this program knows.
+    /// As [`check`], for the kind of database in use.
     ///
     /// # Errors
     /// A sentence for the log.
     pub async fn check(&self, folder: &Path) -> Result<(), String> {
-        let saved = saved_file(folder, self.store.backend_name());
-        if !saved.is_file() {
-            return Err(format!("it holds no {} database", self.store.backend_name()));
-        }
-        match &*self.store.database {
-            Database::Sqlite { .. } => sqlite::check(&saved).await,
-            Database::Postgres { .. } => postgres::check(&saved).await,
-        }
+        check(folder, self.store.backend_name()).await
     }
 
     /// Prepares the change next to what is in use, which stays as it is.

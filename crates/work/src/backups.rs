@@ -35,7 +35,7 @@ use part::{ConfigFile, Memory, Renamed, blocking};
 use shelf::Shelf;
 
 pub use part::{Change, Part};
-pub use restore::{Restore, Restored};
+pub use restore::{Restore, Restored, inspect};
 pub use schedule::Schedule;
 
 /// Name of the file in which a backup tells of itself.
@@ -201,7 +201,9 @@ impl Backups {
                 Ok(manifest) => inner
                     .entry(&actor, "backup:create", format!("Made the backup {}", manifest.backup_id))
                     .arguments(&manifest.backup_id),
-                Err(_) => inner.entry(&actor, "backup:create", "Making a backup failed").verdict(Verdict::Deny),
+                Err(_) => {
+                    inner.entry(&actor, "backup:create", "Making a backup failed").verdict(Verdict::Deny)
+                }
             };
             let kept = made.as_ref().ok().zip(key);
             let recorded = inner.record(&inner.store, entry, kept).await;
@@ -238,14 +240,6 @@ impl Backups {
             Ok(shelf.find(&id).and_then(|place| place.manifest().ok()))
         });
         found.await?.ok_or_else(unknown)
-    }
-
-    /// Where a backup lies, for copying it.
-    ///
-    /// # Errors
-    /// 404/3001.
-    pub fn path(&self, id: &BackupId) -> Result<PathBuf> {
-        self.0.shelf.find(id).map(|place| place.path).ok_or_else(unknown)
     }
 
     /// Removes a backup.
@@ -337,12 +331,7 @@ impl Inner {
         made
     }
 
-    async fn collect(
-        &self,
-        id: &BackupId,
-        trigger: Trigger,
-        only: Option<&[Component]>,
-    ) -> Result<Manifest> {
+    async fn collect(&self, id: &BackupId, trigger: Trigger, only: Option<&[Component]>) -> Result<Manifest> {
         let made_at = self.clock.now();
         let (shelf, begun) = (self.shelf.clone(), id.clone());
         let begin = move || {
@@ -471,6 +460,26 @@ impl Inner {
             tracing::error!(target: "backup", error = %error, cause = error.cause(), "backup.record.failed");
         })
     }
+}
+
+/// Where the backup of this name lies in a folder of backups.
+///
+/// # Errors
+/// 404/3001.
+pub fn find(root: &Path, id: &BackupId) -> Result<PathBuf> {
+    Shelf::new(root.to_owned()).find(id).map(|place| place.path).ok_or_else(unknown)
+}
+
+/// Copies a backup out of its folder, as one packed file.
+///
+/// # Errors
+/// 404/3001; 500 with a sentence when the file exists or cannot be written.
+pub async fn export(root: &Path, id: &BackupId, to: &Path) -> Result<()> {
+    let (from, to) = (find(root, id)?, to.to_owned());
+    blocking("the backup cannot be copied", move || {
+        if from.is_file() { tree::copy_file(&from, &to) } else { archive::pack(&from, &to) }
+    })
+    .await
 }
 
 /// What the checksum covers of a manifest: all but the checksum.

@@ -61,7 +61,7 @@ fn secure(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When it is no database of this program.
-pub async fn version(path: &Path) -> std::result::Result<i64, String> {
+async fn version(path: &Path) -> std::result::Result<i64, String> {
     let asked = async {
         let mut connection = open(path).await?;
         let version = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM schema_migrations");

@@ -216,7 +216,10 @@ mod tests {
         header.set_size(1);
         builder.append_data(&mut header, "l/x", &b"x"[..]).unwrap();
         builder.into_inner().unwrap().finish().unwrap();
-        assert_eq!(unpack(&file, &home.path().join("into"), 1000).unwrap_err(), "an entry lies behind a link");
+        assert_eq!(
+            unpack(&file, &home.path().join("into"), 1000).unwrap_err(),
+            "an entry lies behind a link"
+        );
     }
 
     #[test]

@@ -49,11 +49,20 @@ impl Part for Persistence {
 impl Persistence {
     async fn save_artifacts(&self, into: &Path) -> Result<()> {
         let (from, to) = (self.artifacts.0.clone(), into.join(ARTIFACTS));
-        blocking("artifacts cannot be copied", move || {
-            if from.is_dir() { tree::copy(&from, &to) } else { Ok(()) }
-        })
+        blocking(
+            "artifacts cannot be copied",
+            move || {
+                if from.is_dir() { tree::copy(&from, &to) } else { Ok(()) }
+            },
+        )
         .await
     }
+}
+
+/// Whether the saved database of a backup is sound.
+pub(super) async fn check(backup: &Path, kind: &str) -> Result<(), String> {
+    let folder = backup.join(Component::Persistence.as_str()).join(DATABASE);
+    quarterdeck_store::backup::check(&folder, kind).await
 }
 
 struct Both {

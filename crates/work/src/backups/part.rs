@@ -116,7 +116,10 @@ impl Renamed {
     /// Clears up what a process that ended half way has left; with `undo`, puts back what was in use first.
     pub(super) fn recover(&self, undo: bool) {
         let is_left = |ending| std::fs::symlink_metadata(beside(&self.0, ending)).is_ok();
-        if undo && is_left(BEFORE) && let Err(e) = self.undo() {
+        if undo
+            && is_left(BEFORE)
+            && let Err(e) = self.undo()
+        {
             tracing::error!(target: "backup", error = %e, "backup.restore.undo_failed");
             return;
         }
@@ -150,8 +153,11 @@ impl Part for Memory {
 
     fn save<'a>(&'a self, into: &'a Path) -> BoxFuture<'a, Result<()>> {
         let (from, into) = (self.0.0.clone(), into.to_owned());
-        blocking("memory cannot be copied", move || if from.is_dir() { tree::copy(&from, &into) } else { Ok(()) })
-            .boxed()
+        blocking(
+            "memory cannot be copied",
+            move || if from.is_dir() { tree::copy(&from, &into) } else { Ok(()) },
+        )
+        .boxed()
     }
 
     fn change(&self, saved: PathBuf, _: PathBuf) -> Box<dyn Change> {
@@ -197,7 +203,8 @@ impl Change for Rename {
             if is_folder {
                 return if saved.is_dir() { Ok(()) } else { Err("it holds no memory".to_owned()) };
             }
-            let text = std::fs::read_to_string(&saved).map_err(|e| format!("it holds no configuration ({e})"))?;
+            let text =
+                std::fs::read_to_string(&saved).map_err(|e| format!("it holds no configuration ({e})"))?;
             // What the parser says quotes the file, which may hold secrets.
             text.parse::<toml::Table>().map(drop).map_err(|_| "its configuration is no TOML".to_owned())
         }

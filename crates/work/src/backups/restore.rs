@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::part::blocking;
 use super::shelf::Place;
-use super::{Backups, Change, Inner, MANIFEST, UNDO, about, archive, tree};
+use super::{Backups, Change, Inner, MANIFEST, UNDO, about, archive, database, shelf, tree};
 
 /// What is to be put back.
 #[derive(Clone, Debug)]
@@ -106,22 +106,6 @@ impl Backups {
         })
         .await
     }
-
-    /// Whether a backup could be put back; what it says of itself.
-    ///
-    /// # Errors
-    /// 404/3001; 422/2000 with the cause.
-    pub async fn verify(&self, id: &str) -> Result<Manifest> {
-        let id = BackupId::parse(id)?;
-        self.in_turn(move |inner| async move {
-            let place = inner.shelf.find(&id).ok_or_else(unknown)?;
-            let work = inner.shelf.work_folder(&id).map_err(Error::internal)?;
-            let outcome = inner.checked(&place, None, &work).await.map(|(manifest, _)| manifest);
-            let _ = blocking("a folder cannot be removed", move || tree::remove(&work)).await;
-            outcome
-        })
-        .await
-    }
 }
 
 impl Inner {
@@ -173,8 +157,10 @@ impl Inner {
         key: Option<IdempotencyKey>,
     ) -> Result<Restored> {
         let refuse = |error: Error| async {
-            let entry = self.entry(actor, "backup:restore", format!("Restoring the backup {} failed", place.id));
-            let _ = self.record::<()>(&self.store, entry.arguments(&place.id).verdict(Verdict::Deny), None).await;
+            let entry =
+                self.entry(actor, "backup:restore", format!("Restoring the backup {} failed", place.id));
+            let _ =
+                self.record::<()>(&self.store, entry.arguments(&place.id).verdict(Verdict::Deny), None).await;
             Err(error)
         };
         let (manifest, mut steps) = match self.checked(place, only, work).await {
@@ -219,7 +205,8 @@ impl Inner {
             steps.iter_mut().for_each(|step| step.change.finish());
             return Err(Error::internal(format_args!("the data folder cannot be written to ({e})")));
         }
-        let before = self.shelf.root().join(format!("{}_{}", restored.safety_backup_id, Trigger::PreMigration));
+        let before =
+            self.shelf.root().join(format!("{}_{}", restored.safety_backup_id, Trigger::PreMigration));
         let mut swapped = 0;
         let outcome = async {
             maintenance(&self.store, true).await?;
@@ -321,14 +308,45 @@ async fn maintenance(store: &Store, begins: bool) -> Result<()> {
     told.await
 }
 
+/// Looks at all of a backup, wherever it lies; what it says of itself. `work` is a new folder to unpack it in,
+/// which is removed again.
+///
+/// # Errors
+/// 422/2000 with the cause.
+pub async fn inspect(path: &Path, work: &Path) -> Result<Manifest> {
+    let (path, into) = (path.to_owned(), work.join("unpacked"));
+    let opened = tokio::task::spawn_blocking(move || {
+        let packed = path.is_file();
+        shelf::manifest_of(&path, packed).and_then(|manifest| unpacked(manifest, &path, packed, into))
+    });
+    let outcome = match opened.await.map_err(Error::internal)? {
+        Ok((manifest, folder)) => match &manifest.database {
+            Some(kind) => database::check(&folder, kind).await.map(|()| manifest),
+            None => Ok(manifest),
+        },
+        Err(why) => Err(why),
+    };
+    let work = work.to_owned();
+    let _ = blocking("a folder cannot be removed", move || tree::remove(&work)).await;
+    outcome.map_err(invalid)
+}
+
 /// What a backup says of itself, and its files, unpacked where need be and compared with its checksum.
 fn open(place: &Place, into: PathBuf) -> Result<(Manifest, PathBuf), String> {
-    let manifest = place.manifest()?;
-    let folder = if place.packed {
-        archive::unpack(&place.path, &into, manifest.size_bytes)?;
+    unpacked(place.manifest()?, &place.path, place.packed, into)
+}
+
+fn unpacked(
+    manifest: Manifest,
+    path: &Path,
+    packed: bool,
+    into: PathBuf,
+) -> Result<(Manifest, PathBuf), String> {
+    let folder = if packed {
+        archive::unpack(path, &into, manifest.size_bytes)?;
         into
     } else {
-        place.path.clone()
+        path.to_owned()
     };
     let found = tree::checksum(&folder, MANIFEST, &about(&manifest));
     match found {

@@ -13,9 +13,12 @@ use tokio::time::Instant;
 
 use super::Backups;
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// Makes backups by the clock while it runs.
 pub struct Schedule {
     backups: Backups,
+    hour: Duration,
     state: Mutex<State>,
     /// Rung when the time between two backups has changed.
     bell: Arc<Notify>,
@@ -34,7 +37,12 @@ enum State {
 impl Schedule {
     /// A schedule that does not run yet.
     pub fn new(backups: Backups) -> Self {
-        Self { backups, state: Mutex::new(State::Stopped), bell: Arc::default() }
+        Self::with_hours_of(HOUR, backups)
+    }
+
+    /// A schedule whose hours take this long.
+    pub fn with_hours_of(hour: Duration, backups: Backups) -> Self {
+        Self { backups, hour, state: Mutex::new(State::Stopped), bell: Arc::default() }
     }
 
     /// Brings it in line with the settings: starts, stops or waits anew.
@@ -59,12 +67,14 @@ impl Schedule {
         match *state {
             State::Running { .. } => return Ok(()),
             State::Stuck => {
-                return Err(Error::conflict("The backup schedule did not stop in time and cannot be restarted"));
+                return Err(Error::conflict(
+                    "The backup schedule did not stop in time and cannot be restarted",
+                ));
             }
             State::Stopped => {}
         }
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(run(self.backups.clone(), Arc::clone(&self.bell), stopped));
+        let task = tokio::spawn(run(self.backups.clone(), self.hour, Arc::clone(&self.bell), stopped));
         *state = State::Running { stop, task };
         tracing::info!(target: "backup", "backup.schedule.started");
         Ok(())
@@ -113,16 +123,16 @@ impl Schedule {
     }
 }
 
-async fn run(backups: Backups, bell: Arc<Notify>, mut stopped: oneshot::Receiver<()>) {
+async fn run(backups: Backups, hour: Duration, bell: Arc<Notify>, mut stopped: oneshot::Receiver<()>) {
     let mut last = Instant::now();
     loop {
-        let hours = backups.0.settings.get(&setting::SCHEDULE_HOURS).unsigned_abs();
+        let hours = u32::try_from(backups.0.settings.get(&setting::SCHEDULE_HOURS)).unwrap_or(u32::MAX);
         tokio::select! {
             biased;
             _ = &mut stopped => return,
             // What has passed already counts.
             () = bell.notified() => {}
-            () = tokio::time::sleep_until(last + Duration::from_secs(hours * 3600)) => {
+            () = tokio::time::sleep_until(last + hour * hours) => {
                 last = Instant::now();
                 make(&backups, Trigger::Scheduled).await;
             }
@@ -142,6 +152,8 @@ async fn make(backups: &Backups, trigger: Trigger) {
             tracing::info!(target: "backup", trigger = %trigger, "backup.schedule.skipped");
         }
         // The cause is logged where it happened.
-        Err(error) => tracing::warn!(target: "backup", trigger = %trigger, error = %error, "backup.schedule.failed"),
+        Err(error) => {
+            tracing::warn!(target: "backup", trigger = %trigger, error = %error, "backup.schedule.failed")
+        }
     }
 }

@@ -161,19 +161,21 @@ impl Place {
     /// # Errors
     /// A sentence for the log.
     pub(super) fn manifest(&self) -> Result<Manifest, String> {
-        let bytes = if self.packed {
-            archive::manifest(&self.path)?
-        } else {
-            read_manifest(&self.path.join(MANIFEST))?
-        };
-        let manifest: Manifest =
-            serde_json::from_slice(&bytes).map_err(|e| format!("its manifest cannot be read ({e})"))?;
-        manifest.check()?;
+        let manifest = manifest_of(&self.path, self.packed)?;
         if manifest.backup_id != self.id || manifest.trigger != self.trigger {
             return Err("its manifest is another backup's".to_owned());
         }
         Ok(manifest)
     }
+}
+
+/// What the backup at this path says of itself, checked.
+pub(super) fn manifest_of(path: &Path, packed: bool) -> Result<Manifest, String> {
+    let bytes = if packed { archive::manifest(path)? } else { read_manifest(&path.join(MANIFEST))? };
+    let manifest: Manifest =
+        serde_json::from_slice(&bytes).map_err(|e| format!("its manifest cannot be read ({e})"))?;
+    manifest.check()?;
+    Ok(manifest)
 }
 
 fn read_manifest(path: &Path) -> Result<Vec<u8>, String> {

@@ -19,8 +19,12 @@ pub(super) struct Item {
 
 pub(super) enum Kind {
     Folder,
-    File { bytes: u64 },
-    Link { target: PathBuf },
+    File {
+        bytes: u64,
+    },
+    Link {
+        target: PathBuf,
+    },
     /// A device, a socket, a pipe.
     Other,
 }
