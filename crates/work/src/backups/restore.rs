@@ -13,9 +13,10 @@ use quarterdeck_store::idempotency::IdempotencyKey;
 use quarterdeck_store::{Signal, Store, latest_version};
 use serde::{Deserialize, Serialize};
 
+use super::make::about;
 use super::part::blocking;
 use super::shelf::Place;
-use super::{Backups, Change, Inner, MANIFEST, UNDO, about, archive, database, shelf, tree};
+use super::{Backups, Change, Inner, MANIFEST, UNDO, archive, database, shelf, tree};
 
 /// What is to be put back.
 #[derive(Clone, Debug)]
