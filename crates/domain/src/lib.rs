@@ -2,12 +2,14 @@
 //!
 //! Nothing here does I/O, awaits, or knows HTTP beyond the status numbers of the error table.
 
+pub mod amount;
 pub mod approval;
 pub mod audit;
 pub mod backup;
 pub mod channel;
 pub mod clock;
 pub mod config;
+pub mod decision_record;
 pub mod error;
 pub mod event;
 pub mod identity;
@@ -16,6 +18,7 @@ pub mod role;
 pub mod setting;
 pub mod sink;
 pub mod stream;
+pub mod task;
 pub mod text;
 pub mod user;
 

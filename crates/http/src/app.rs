@@ -12,9 +12,11 @@ use quarterdeck_bus::Bus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::{Signal, Store};
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::backups::Backups;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::Settings;
+use quarterdeck_work::tasks::Tasks;
 
 use crate::edge::{Edge, RouteTemplate};
 use crate::endpoint::Endpoint;
@@ -50,6 +52,10 @@ pub struct Parts {
     pub interrupts: Interrupts,
     /// Backups.
     pub backups: Backups,
+    /// Tasks.
+    pub tasks: Tasks,
+    /// What people have to decide.
+    pub approvals: Approvals,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

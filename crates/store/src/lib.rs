@@ -11,9 +11,11 @@ mod sqlite;
 mod tx;
 
 pub mod api_key;
+pub mod approval;
 pub mod audit;
 pub mod backup;
 pub mod config;
+pub mod decision_record;
 pub mod event_log;
 pub mod idempotency;
 pub mod interrupt;
@@ -24,6 +26,7 @@ pub mod refresh_token;
 pub mod seal;
 pub mod session;
 pub mod setting;
+pub mod task;
 pub mod user;
 pub mod ws_ticket;
 

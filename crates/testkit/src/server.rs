@@ -21,9 +21,11 @@ use quarterdeck_http::v1::{self, health::Health};
 use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::backups::{Backups, Places};
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
+use quarterdeck_work::tasks::Tasks;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -162,6 +164,7 @@ impl TestServer {
         let places = Places::new(&chosen, &options.data_dir, Some(config_file)).expect("sound places");
         let backups = Backups::new(store.clone(), settings.clone(), Arc::clone(&clock), &places, VERSION);
         backups.sweep().await;
+        let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None);
         App::new(Parts {
             auth,
             backups,
@@ -170,6 +173,8 @@ impl TestServer {
             streams,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
+            approvals: Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone()),
+            tasks,
             limits: Arc::new(limits),
             health: Health::new(store.clone(), Arc::clone(&clock)),
             store,

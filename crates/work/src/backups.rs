@@ -260,7 +260,7 @@ impl Backups {
         match idempotency::find(self.0.store.read(), key, self.0.clock.now()).await? {
             None => Ok(None),
             Some(Seen::Same { body, .. }) => serde_json::from_str(&body).map(Some).map_err(Error::internal),
-            Some(Seen::Other) => Err(Error::conflict("The idempotency key was used for another request")),
+            Some(Seen::Other) => Err(Error::rule("Idempotency-Key was used for another request")),
         }
     }
 

@@ -1,17 +1,14 @@
 //! Backups: made, listed, removed, put back.
 
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderName, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use quarterdeck_domain::ErrorCode;
 use quarterdeck_domain::backup::{self, Component, Kept, Manifest, Trigger};
-use quarterdeck_domain::error::FieldError;
 use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::role::Guard;
 use quarterdeck_domain::setting::backup::DESTRUCTIVE_ROLES;
 use quarterdeck_domain::text::NotBlank;
-use quarterdeck_domain::{Error, ErrorCode};
-use quarterdeck_store::idempotency::IdempotencyKey;
 use quarterdeck_work::backups::{Restore, Restored};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -20,15 +17,14 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::edge::{Data, Failure, PaginatedResponse, Result};
 use crate::endpoint::{Endpoint, delete, get, post};
-use crate::extract::{Body, Page, Path};
+use crate::extract::{Body, Page, Path, RepeatKey};
 use crate::gate::{Acting, Caller};
 
-/// A key the client chooses, so that a repeated request does nothing twice.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const KEY_TEXT: &str =
-    "1 to 255 characters of ASCII. A repeated request with the same key is answered with the first answer.";
-/// Most characters of it.
-const MAX_KEY: usize = 255;
+const KEY: (&str, &str) = (
+    "Idempotency-Key",
+    "1 to 255 characters. Asked again with the same key within 24 hours, the answer is the first one, and nothing \
+     is done twice.",
+);
 
 type Id = NotBlank<128>;
 
@@ -37,9 +33,9 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         post("/admin/backups", "admin.backup_create", Guard::SystemOrWrite)
             .limit(5, 3600)
             .doc("Make a backup", "Answers when it is whole and on the disk.")
-            .header("Idempotency-Key", KEY_TEXT)
+            .header(KEY.0, KEY.1)
             .gives::<BackupManifest>(201)
-            .fails(&[ErrorCode::ResourceConflict])
+            .fails(&[ErrorCode::ResourceConflict, ErrorCode::ValidationError])
             .to(create),
         get("/admin/backups", "admin.backup_list", Guard::SystemOrWrite)
             .doc("List backups", "Newest first.")
@@ -64,7 +60,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                  request but the health probes is answered with 503, until the server is started anew. The \
                  setting `backup/destructive_roles` may leave it to fewer roles.",
             )
-            .header("Idempotency-Key", KEY_TEXT)
+            .header(KEY.0, KEY.1)
             .body::<RestoreRequest>()
             .gives::<RestoreResponse>(201)
             .fails(&[ErrorCode::RecordNotFound, ErrorCode::ResourceConflict, ErrorCode::ValidationError])
@@ -175,33 +171,8 @@ struct RestoreResponse {
     restart_required: bool,
 }
 
-/// The key a request came with.
-struct Key(Option<String>);
-
-impl<S: Sync> FromRequestParts<S> for Key {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else { return Ok(Self(None)) };
-        match value.to_str() {
-            Ok(text) if (1..=MAX_KEY).contains(&text.len()) => Ok(Self(Some(text.to_owned()))),
-            _ => {
-                let detail = format!("must have 1 to {MAX_KEY} characters of ASCII");
-                let field = FieldError { pointer: "Idempotency-Key".to_owned(), detail };
-                let detail = format!("Validation failed for {} {}", parts.method, parts.uri.path());
-                Err(Error::shape(detail).fields(vec![field]).into())
-            }
-        }
-    }
-}
-
-async fn create(
-    State(app): State<App>,
-    Acting(actor): Acting,
-    Key(key): Key,
-) -> Result<impl IntoResponse> {
-    let key = key.map(|raw| IdempotencyKey::new(format!("backup:{}", actor.id), &raw, b""));
-    let manifest = app.backups.create(&actor, Trigger::Manual, key).await?;
+async fn create(State(app): State<App>, Acting(actor): Acting, key: RepeatKey) -> Result<impl IntoResponse> {
+    let manifest = app.backups.create(&actor, Trigger::Manual, key.of(&actor, &())).await?;
     Ok((StatusCode::CREATED, Data(BackupManifest::from(manifest))))
 }
 
@@ -230,14 +201,13 @@ async fn restore(
     State(app): State<App>,
     Caller(caller): Caller,
     Acting(actor): Acting,
-    Key(key): Key,
+    key: RepeatKey,
     Body(request): Body<RestoreRequest>,
 ) -> Result<impl IntoResponse> {
     may_destroy(&app, &caller)?;
     let RestoreRequest { backup_id, components, confirm } = request;
     let wanted = Restore { backup_id: backup_id.into_inner(), components, confirm };
-    let scope = format!("backup:restore:{}", actor.id);
-    let key = key.map(|raw| IdempotencyKey::new(scope, &wanted.key(&raw), b""));
+    let key = key.of(&actor, &wanted.intent());
     let Restored { manifest, restored_components, safety_backup_id } =
         app.backups.restore(&actor, wanted, key).await?;
     let response = RestoreResponse {

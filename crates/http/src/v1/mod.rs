@@ -1,6 +1,7 @@
 //! The endpoints of `/api/v1`, by resource.
 
 mod api_keys;
+mod approvals;
 mod auth;
 mod backups;
 pub mod health;
@@ -10,6 +11,7 @@ mod settings;
 mod setup;
 mod sinks;
 mod streams;
+mod tasks;
 mod users;
 
 use crate::endpoint::Endpoint;
@@ -28,6 +30,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         backups::endpoints(),
         realtime::endpoints(),
         streams::endpoints(),
+        tasks::endpoints(),
+        approvals::endpoints(),
     ]
     .into_iter()
     .flatten()

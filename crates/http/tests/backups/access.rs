@@ -37,7 +37,9 @@ async fn what_cannot_be_taken_back_may_be_left_to_the_ceo_and_the_command_line()
     let ids = [id_of(&make(&mut ceo).await), id_of(&make(&mut ceo).await), id_of(&make(&mut ceo).await)];
     let one = |at: usize| format!("{BACKUPS}/{}", ids[at]);
     manager.delete(&one(0)).await.expect(204);
-    ceo.put("/api/v1/settings/backup/destructive_roles", &json!({"value": "ceo_or_system"})).await.expect(200);
+    ceo.put("/api/v1/settings/backup/destructive_roles", &json!({"value": "ceo_or_system"}))
+        .await
+        .expect(200);
     manager.delete(&one(1)).await.refused(403, 1001);
     manager.post(RESTORE, &json!({"backup_id": ids[1], "confirm": true})).await.refused(403, 1001);
     manager.get(&one(1)).await.expect(200);

@@ -134,9 +134,12 @@ async fn settings_say_how_many_stay_and_whether_they_are_packed() {
     }
     let names = shelf(&server);
     assert!(names.len() == 2 && names.iter().all(|name| name.ends_with("_manual")), "{names:?}");
-    for (key, value) in
-        [("path", "../x"), ("path", "a\\..\\b"), ("include", r#"["config","config"]"#), ("schedule_hours", "169")]
-    {
+    for (key, value) in [
+        ("path", "../x"),
+        ("path", "a\\..\\b"),
+        ("include", r#"["config","config"]"#),
+        ("schedule_hours", "169"),
+    ] {
         ceo.put(&format!("/api/v1/settings/backup/{key}"), &json!({"value": value})).await.refused(422, 2000);
     }
 }
@@ -157,8 +160,10 @@ async fn what_a_killed_process_left_is_not_listed_and_is_swept_at_the_next_start
     let list = server.system_cli().get(BACKUPS).await.expect(200).json();
     assert_eq!(list["pagination"]["total"], 1, "{list}");
     server.app.backups.sweep().await;
-    let left: Vec<_> =
-        shelf(&server).into_iter().filter(|name| !["0123456789ad_manual", "my-own-notes.partial"].contains(&&**name)).collect();
+    let left: Vec<_> = shelf(&server)
+        .into_iter()
+        .filter(|name| !["0123456789ad_manual", "my-own-notes.partial"].contains(&&**name))
+        .collect();
     assert_eq!(left, whole);
 }
 

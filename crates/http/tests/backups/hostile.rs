@@ -135,7 +135,15 @@ async fn a_manifest_that_is_none_is_refused() {
     let path = entry(&server, &id).join("manifest.json");
     let sound = std::fs::read_to_string(&path).unwrap();
     let padded = format!("{sound}{}", " ".repeat(65_536));
-    for text in ["", "{}", "[]", "\u{0}", &padded, &sound.replace("manual", "scheduled"), &sound.replace(&id, "0123456789ab")] {
+    for text in [
+        "",
+        "{}",
+        "[]",
+        "\u{0}",
+        &padded,
+        &sound.replace("manual", "scheduled"),
+        &sound.replace(&id, "0123456789ab"),
+    ] {
         std::fs::write(&path, text).unwrap();
         is_refused(&server, &mut ceo, &id, &text[..text.len().min(20)]).await;
         ceo.get(&format!("{}/{id}", crate::BACKUPS)).await.refused(404, 3001);

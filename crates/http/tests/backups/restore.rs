@@ -8,9 +8,7 @@ use quarterdeck_testkit::{TestServer, on_both_databases};
 use sea_orm::Statement;
 use serde_json::json;
 
-use crate::{
-    BACKUPS, ME, RESTORE, entry, furnish, furniture, id_of, make, restore, shelf, unpacked,
-};
+use crate::{BACKUPS, ME, RESTORE, entry, furnish, furniture, id_of, make, restore, shelf, unpacked};
 
 /// The next start of the same program, after the first has ended.
 async fn again(server: TestServer) -> TestServer {
@@ -58,6 +56,7 @@ on_both_databases! {
         let server = again(server).await;
         let mut keyed = server.system_cli().with_header("idempotency-key", "once");
         assert_eq!(restore(&mut keyed, &id, json!(null)).await.expect(201).data(), answer, "not done twice");
+        restore(&mut keyed, &id, json!(["memory"])).await.refused(422, 2000);
         let mut ceo = server.ceo().await;
         assert_eq!(ceo.get("/api/v1/users").await.expect(200).json()["pagination"]["total"], 1);
         let safety = id_of(&json!({"backup_id": answer["safety_backup_id"]}));

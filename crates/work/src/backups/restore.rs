@@ -41,18 +41,13 @@ pub struct Restored {
 }
 
 impl Restore {
-    /// Names what is asked for, so that a key used for one restore is none for another.
-    pub fn key(&self, raw: &str) -> String {
-        let components = match &self.components {
-            None => "*".to_owned(),
-            Some(named) => {
-                let mut names: Vec<_> = named.iter().map(|component| component.as_str()).collect();
-                names.sort_unstable();
-                names.dedup();
-                names.join(",")
-            }
-        };
-        format!("{}\0{components}\0{raw}", self.backup_id)
+    /// What is asked for, in one form: a key used for one restore is none for another.
+    pub fn intent(&self) -> (String, Vec<&'static str>) {
+        let named = self.components.as_deref();
+        let mut names: Vec<_> = named.map_or(vec!["*"], |all| all.iter().map(|one| one.as_str()).collect());
+        names.sort_unstable();
+        names.dedup();
+        (self.backup_id.clone(), names)
     }
 }
 
