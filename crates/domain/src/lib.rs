@@ -4,13 +4,17 @@
 
 pub mod approval;
 pub mod audit;
+pub mod autonomy;
 pub mod channel;
 pub mod clock;
 pub mod config;
+pub mod conflict;
 pub mod error;
+pub mod escalation;
 pub mod event;
 pub mod identity;
 pub mod interrupt;
+pub mod meeting;
 pub mod role;
 pub mod setting;
 pub mod sink;

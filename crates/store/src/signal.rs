@@ -35,6 +35,11 @@ pub enum Signal {
         /// Its id.
         id: String,
     },
+    /// One escalation no longer waits.
+    Escalation {
+        /// Its id.
+        id: String,
+    },
     /// News may have been missed: drop what is cached.
     Everything,
 }
