@@ -9,10 +9,14 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use quarterdeck_auth::Auth;
 use quarterdeck_bus::Bus;
+use quarterdeck_bus::message::MessageBus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
+use quarterdeck_work::autonomy::Autonomy;
+use quarterdeck_work::escalations::Escalations;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::meetings::Meetings;
 use quarterdeck_work::settings::Settings;
 
 use crate::edge::{Edge, RouteTemplate};
@@ -47,6 +51,14 @@ pub struct Parts {
     pub streams: Arc<SessionHub>,
     /// Agents that wait for people.
     pub interrupts: Interrupts,
+    /// Conflicts that wait for people.
+    pub escalations: Escalations,
+    /// Meetings of agents.
+    pub meetings: Meetings,
+    /// How freely agents act.
+    pub autonomy: Autonomy,
+    /// Messages between agents.
+    pub messages: MessageBus,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use quarterdeck_auth::{Auth, AuthConfig, HashCost, JwtSecret, NewKey, Password};
+use quarterdeck_bus::message::{self, MessageBus, MessageBusConfig};
 use quarterdeck_bus::sessions::{QUEUE, SessionHub};
 use quarterdeck_bus::{Bus, Options as BusOptions};
+use quarterdeck_domain::channel::Shared;
 use quarterdeck_domain::clock::{Clock, ManualClock, SharedClock};
 use quarterdeck_domain::role::HumanRole;
 use quarterdeck_domain::setting::Registry;
@@ -20,7 +22,10 @@ use quarterdeck_http::v1::{self, health::Health};
 use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
+use quarterdeck_work::autonomy::Autonomy;
+use quarterdeck_work::escalations::{EscalationConfig, Escalations};
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::meetings::{Conductor, Meetings, MeetingsConfig};
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -65,6 +70,14 @@ pub struct Options {
     pub sockets: SocketOptions,
     /// Events that may wait for a reader of an event stream.
     pub stream_queue: usize,
+    /// Conflicts that wait for people.
+    pub escalations: EscalationConfig,
+    /// Meetings of agents.
+    pub meetings: MeetingsConfig,
+    /// Who holds them.
+    pub conductor: Option<Arc<dyn Conductor>>,
+    /// Messages between agents.
+    pub messages: MessageBusConfig,
     /// Endpoints beside those of the program.
     pub endpoints: Vec<Endpoint>,
 }
@@ -91,6 +104,10 @@ impl Default for Options {
             bus: BusOptions::default(),
             sockets: SocketOptions::default(),
             stream_queue: QUEUE,
+            escalations: EscalationConfig::default(),
+            meetings: MeetingsConfig::default(),
+            conductor: None,
+            messages: MessageBusConfig::default(),
             endpoints: Vec::new(),
         }
     }
@@ -151,7 +168,16 @@ impl TestServer {
         let bus = Bus::start(store.clone(), Arc::clone(&clock), options.bus).await.expect("news travels");
         let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
         let streams = SessionHub::start(options.stream_queue, Arc::clone(&clock));
+        let shared = Shared::ALL.iter().map(|channel| channel.as_str());
+        let messages =
+            MessageBus::new(options.messages.with_channels(shared), message::BusOptions::default());
+        let messages = messages.expect("a sound configuration");
+        messages.start().await.expect("messages travel");
         App::new(Parts {
+            messages,
+            autonomy: Autonomy::new(settings.clone(), store.clone(), Arc::clone(&clock)),
+            escalations: Escalations::new(store.clone(), Arc::clone(&clock), options.escalations),
+            meetings: Meetings::new(store.clone(), Arc::clone(&clock), options.meetings, options.conductor),
             auth,
             bus,
             interrupts: Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock)),

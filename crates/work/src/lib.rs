@@ -1,5 +1,6 @@
-//! What gets done: settings, interrupts, escalations, meetings.
+//! What gets done: settings, interrupts, escalations, meetings, autonomy.
 
+pub mod autonomy;
 pub mod escalations;
 pub mod interrupts;
 pub mod meetings;

@@ -102,20 +102,24 @@ impl Meetings {
     /// # Errors
     /// 503/8001 when there is something to hold and nobody who could.
     pub async fn trigger(&self, event: &str, context: Context, actor: &Actor) -> Result<Vec<Meeting>> {
-        let MeetingsConfig { enabled, types, .. } = &self.0.config;
-        let mut called =
-            types.iter().filter(|kind| *enabled && kind.trigger.as_deref() == Some(event)).peekable();
-        if called.peek().is_none() {
+        let called = self.called_by(event);
+        if called.is_empty() {
             return Ok(Vec::new());
         }
         let conductor = self.0.conductor.clone().ok_or_else(nobody_conducts)?;
         let context = Arc::new(context);
-        let held = called.map(|kind| {
+        let mut held = Vec::new();
+        for kind in called {
             let pace = kind.min_interval().map_or(Pace::Free, Pace::AtLeast);
-            self.hold(&conductor, kind, &context, pace, actor)
-        });
+            held.push(self.hold(&conductor, kind, &context, pace, actor));
+        }
         let held = join_all(held).await.into_iter().collect::<Result<Vec<_>>>()?;
         Ok(held.into_iter().flatten().collect())
+    }
+
+    fn called_by(&self, event: &str) -> Vec<&MeetingType> {
+        let MeetingsConfig { enabled, types, .. } = &self.0.config;
+        types.iter().filter(|kind| *enabled && kind.trigger.as_deref() == Some(event)).collect()
     }
 
     /// Holds what is due by its frequency, and waits for it; how many were held by this call. The first of a
@@ -128,10 +132,12 @@ impl Meetings {
             return Ok(0);
         };
         let (actor, context) = (Actor::system("meetings.schedule"), Arc::new(Context::new()));
-        let due = self.0.config.types.iter().filter_map(|kind| Some((kind, kind.frequency?)));
-        let held = due.map(|(kind, frequency)| {
-            self.hold(&conductor, kind, &context, Pace::Every(frequency.pause()), &actor)
-        });
+        let mut held = Vec::new();
+        for kind in &self.0.config.types {
+            if let Some(frequency) = kind.frequency {
+                held.push(self.hold(&conductor, kind, &context, Pace::Every(frequency.pause()), &actor));
+            }
+        }
         let held = join_all(held).await.into_iter().collect::<Result<Vec<_>>>()?;
         Ok(held.into_iter().flatten().count())
     }

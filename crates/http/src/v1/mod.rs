@@ -2,8 +2,12 @@
 
 mod api_keys;
 mod auth;
+mod autonomy;
 mod backups;
+mod escalations;
 pub mod health;
+mod meetings;
+mod messages;
 mod realtime;
 mod sessions;
 mod settings;
@@ -28,6 +32,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         backups::endpoints(),
         realtime::endpoints(),
         streams::endpoints(),
+        escalations::endpoints(),
+        messages::endpoints(),
+        meetings::endpoints(),
+        autonomy::endpoints(),
     ]
     .into_iter()
     .flatten()

@@ -4,7 +4,8 @@ use chrono::TimeDelta;
 use quarterdeck_domain::config::between;
 use quarterdeck_domain::conflict::DecisionStrategy;
 use quarterdeck_domain::escalation::NotifyChannel;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Where escalations are kept. There is one database and they are always kept in it; naming one is a
 /// check that it is the one meant.
@@ -44,6 +45,7 @@ pub struct EscalationConfig {
     /// Which decisions people may take.
     pub decision_strategy: DecisionStrategy,
     /// How long somebody waits for people; absent = for ever.
+    #[serde(deserialize_with = "seconds")]
     pub default_timeout_seconds: Option<u32>,
     /// Pause between two looks for what is overdue.
     pub sweeper_interval_seconds: u32,
@@ -66,6 +68,22 @@ impl Default for EscalationConfig {
             notify_channel: NotifyChannel::default(),
             reconnect_delay_seconds: 1.0,
         }
+    }
+}
+
+/// A number, or its text, as which a variable gives what has no default.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Number(u32),
+        Text(String),
+    }
+    let refuse = || D::Error::custom("must be a whole number of seconds");
+    match Option::<Given>::deserialize(deserializer).map_err(|_| refuse())? {
+        Some(Given::Number(number)) => Ok(Some(number)),
+        Some(Given::Text(text)) => text.parse().map(Some).map_err(|_| refuse()),
+        None => Ok(None),
     }
 }
 
