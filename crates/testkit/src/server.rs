@@ -168,7 +168,7 @@ impl TestServer {
         let bus = Bus::start(store.clone(), Arc::clone(&clock), options.bus).await.expect("news travels");
         let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
         let streams = SessionHub::start(options.stream_queue, Arc::clone(&clock));
-        let shared = Shared::ALL.iter().map(|channel| channel.as_str());
+        let shared = Shared::ALL.iter().map(|channel| channel.as_str()).chain(["#settings"]);
         let messages =
             MessageBus::new(options.messages.with_channels(shared), message::BusOptions::default());
         let messages = messages.expect("a sound configuration");
