@@ -1,7 +1,7 @@
 //! How freely agents act: the company's word for all of them.
 
 use quarterdeck_domain::role::HumanRole;
-use quarterdeck_testkit::{TestDb, TestServer, on_both_databases};
+use quarterdeck_testkit::{TestServer, on_both_databases};
 use serde_json::json;
 
 use super::limited;

@@ -62,8 +62,7 @@ on_both_databases! {
             for refusal in lost {
                 refusal.refused(409, 4000);
             }
-            let mut ceo = server.ceo().await;
-            let now = ceo.get(&format!("{LIST}/{id}")).await.expect(200).data();
+            let now = here_ceo.clone().get(&format!("{LIST}/{id}")).await.expect(200).data();
             let status = now["status"].as_str().unwrap();
             match won.first() {
                 Some(winner) => assert_eq!(winner.data(), now, "the winner was told what is"),
@@ -71,7 +70,7 @@ on_both_databases! {
             }
             ends[["decided", "cancelled", "expired"].iter().position(|end| *end == status).unwrap()] += 1;
         }
-        assert!(ends.iter().sum::<i32>() == 24 && ends[2] < 24, "{ends:?}");
+        assert!((1..24).contains(&ends[2]), "{ends:?}");
     }
 
     async fn a_decision_is_told_kept_and_answered_whole(db: TestDb) {
