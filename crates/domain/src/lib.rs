@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, awaits, or knows HTTP beyond the status numbers of the error table.
 
+pub mod amount;
 pub mod approval;
 pub mod audit;
 pub mod autonomy;
@@ -9,6 +10,7 @@ pub mod channel;
 pub mod clock;
 pub mod config;
 pub mod conflict;
+pub mod decision_record;
 pub mod error;
 pub mod escalation;
 pub mod event;
@@ -19,6 +21,7 @@ pub mod role;
 pub mod setting;
 pub mod sink;
 pub mod stream;
+pub mod task;
 pub mod text;
 pub mod user;
 

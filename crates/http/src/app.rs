@@ -13,11 +13,13 @@ use quarterdeck_bus::message::MessageBus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::escalations::Escalations;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::meetings::Meetings;
 use quarterdeck_work::settings::Settings;
+use quarterdeck_work::tasks::Tasks;
 
 use crate::edge::{Edge, RouteTemplate};
 use crate::endpoint::Endpoint;
@@ -59,6 +61,10 @@ pub struct Parts {
     pub autonomy: Autonomy,
     /// Messages between agents.
     pub messages: MessageBus,
+    /// Tasks.
+    pub tasks: Tasks,
+    /// What people have to decide.
+    pub approvals: Approvals,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

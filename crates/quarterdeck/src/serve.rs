@@ -22,9 +22,11 @@ use quarterdeck_http::ws::Sockets;
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
+use quarterdeck_work::tasks::Tasks;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -37,6 +39,8 @@ use crate::{Failure, Output, follow, gatherings, local, log_settings, news};
 
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+/// How often is looked for what nobody has decided in time.
+const DEADLINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs the server until SIGINT or SIGTERM. A second signal ends the process at once.
 ///
@@ -161,6 +165,9 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let edge = Arc::new(Edge::new(edge_config(&config.api, &settings)?)?);
     let bus = news::bus(life, config, &settings, &store, &clock).await?;
     let (messages, bridge) = news::messages(life, config, &settings, &bus, &clock).await?;
+    let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), Some(messages.clone()));
+    let stopping = tasks.clone();
+    life.started("tasks", Duration::from_secs(310), async move { stopping.stop().await });
     let sockets = Sockets::new(
         news::socket_options(&config.api, &settings),
         edge.metrics().recorder(),
@@ -173,7 +180,10 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let escalations = gatherings::escalations(life, config, &store, &clock);
     let meetings = gatherings::meetings(life, config, &store, &clock);
     let rights = Rights::of(&store);
+    let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
     let upkeep = Upkeep {
+        approvals: approvals.clone(),
+        tasks: tasks.clone(),
         interrupts: interrupts.clone(),
         bus: bus.clone(),
         auth: Arc::clone(&auth),
@@ -187,7 +197,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         auth,
         escalations,
         meetings,
-        autonomy: Autonomy::new(settings.clone(), store.clone(), Arc::clone(&clock)),
+        autonomy: Autonomy::new(settings.clone(), approvals.clone()),
         messages: messages.clone(),
         health: Health::new(store.clone(), Arc::clone(&clock)).with_messages({
             let bus = bus.clone();
@@ -205,6 +215,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         bus,
         streams,
         interrupts,
+        tasks,
+        approvals,
         sockets,
         rights,
         edge,
@@ -296,7 +308,9 @@ fn excluded_paths(config: &Config, settings: &Settings) -> Vec<String> {
 
 /// What is done again and again while the server runs.
 struct Upkeep {
+    approvals: Approvals,
     interrupts: Interrupts,
+    tasks: Tasks,
     bus: Bus,
     auth: Arc<Auth>,
     edge: Arc<Edge>,
@@ -308,8 +322,8 @@ struct Upkeep {
 impl Upkeep {
     fn start(self, life: &mut Lifecycle) {
         let stopping = CancellationToken::new();
-        let (sweeping, folding) = (stopping.clone(), stopping.clone());
-        let Self { interrupts, bus, auth, edge, limits, logging, sweep } = self;
+        let (sweeping, ending, folding) = (stopping.clone(), stopping.clone(), stopping.clone());
+        let Self { approvals, interrupts, tasks, bus, auth, edge, limits, logging, sweep } = self;
         let sweeps = tokio::spawn(async move {
             loop {
                 let pause = *sweep.lock().unwrap_or_else(|e| e.into_inner());
@@ -318,7 +332,16 @@ impl Upkeep {
                     () = tokio::time::sleep(pause) => {
                         auth.upkeep().await;
                         interrupts.upkeep().await;
+                        tasks.upkeep().await;
                     }
+                }
+            }
+        });
+        let ends = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = ending.cancelled() => return,
+                    () = tokio::time::sleep(DEADLINE_INTERVAL) => approvals.upkeep().await,
                 }
             }
         });
@@ -338,7 +361,7 @@ impl Upkeep {
         });
         life.started("upkeep", Duration::from_secs(2), async move {
             stopping.cancel();
-            for task in [sweeps, folds] {
+            for task in [sweeps, ends, folds] {
                 if let Err(error) = task.await {
                     tracing::error!(target: "api", error = %error, "api.app.upkeep.ended");
                 }

@@ -56,3 +56,33 @@ CREATE TABLE meeting_runs (
     type_name TEXT PRIMARY KEY,
     begun_at BIGINT NOT NULL
 );
+
+-- dialect: sqlite
+CREATE TRIGGER escalations_count_insert AFTER INSERT ON escalations
+BEGIN
+    INSERT INTO row_counts (kind, status, total) VALUES ('escalations', NEW.status, 1)
+    ON CONFLICT (kind, status) DO UPDATE SET total = total + 1;
+END;
+CREATE TRIGGER escalations_count_move AFTER UPDATE OF status ON escalations WHEN OLD.status <> NEW.status
+BEGIN
+    UPDATE row_counts SET total = total - 1 WHERE kind = 'escalations' AND status = OLD.status;
+    INSERT INTO row_counts (kind, status, total) VALUES ('escalations', NEW.status, 1)
+    ON CONFLICT (kind, status) DO UPDATE SET total = total + 1;
+END;
+CREATE TRIGGER meetings_count_insert AFTER INSERT ON meetings
+BEGIN
+    INSERT INTO row_counts (kind, status, total) VALUES ('meetings', NEW.status, 1)
+    ON CONFLICT (kind, status) DO UPDATE SET total = total + 1;
+END;
+CREATE TRIGGER meetings_count_move AFTER UPDATE OF status ON meetings WHEN OLD.status <> NEW.status
+BEGIN
+    UPDATE row_counts SET total = total - 1 WHERE kind = 'meetings' AND status = OLD.status;
+    INSERT INTO row_counts (kind, status, total) VALUES ('meetings', NEW.status, 1)
+    ON CONFLICT (kind, status) DO UPDATE SET total = total + 1;
+END;
+
+-- dialect: postgres
+CREATE CONSTRAINT TRIGGER escalations_count AFTER INSERT OR DELETE OR UPDATE OF status ON escalations
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION count_rows();
+CREATE CONSTRAINT TRIGGER meetings_count AFTER INSERT OR DELETE OR UPDATE OF status ON meetings
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION count_rows();

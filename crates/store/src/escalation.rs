@@ -9,7 +9,7 @@ use quarterdeck_domain::{Error, ErrorCode, Result};
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use serde_json::json;
 
-use crate::sql::{Listed, all, execute, from_micros, micros, number, one, readable};
+use crate::sql::{Listed, all, execute, from_micros, micros, one, readable, row_count};
 use crate::{Signal, Tx};
 
 const COLUMNS: &str = "id, conflict, status, created_at, expires_at, decided_at, decided_by, decision, \
@@ -238,18 +238,18 @@ pub async fn page(
     offset: u64,
     limit: u64,
 ) -> Result<Listed<Escalation>> {
-    let status = || status.as_str().into();
-    let total = number(connection, "SELECT count(*) FROM escalations WHERE status = $1", [status()]).await?;
+    let total = row_count(connection, "escalations", Some(status.as_str())).await?;
     let sql = format!(
         "SELECT {COLUMNS} FROM escalations WHERE status = $1 ORDER BY created_at, id LIMIT $2 OFFSET $3"
     );
     let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-    let rows: Vec<Row> = all(connection, &sql, [status(), (limit as i64).into(), offset.into()]).await?;
+    let rows: Vec<Row> =
+        all(connection, &sql, [status.as_str().into(), (limit as i64).into(), offset.into()]).await?;
     let found = rows.len();
     let items: Vec<Escalation> =
         rows.into_iter().filter_map(|row| readable(row.id.clone(), read(row))).collect();
     let is_partial = items.len() < found;
-    Ok(Listed { items, total: total.unsigned_abs(), is_partial })
+    Ok(Listed { items, total, is_partial })
 }
 
 #[derive(FromQueryResult)]

@@ -11,8 +11,10 @@ mod sqlite;
 mod tx;
 
 pub mod api_key;
+pub mod approval;
 pub mod audit;
 pub mod config;
+pub mod decision_record;
 pub mod escalation;
 pub mod event_log;
 pub mod idempotency;
@@ -25,6 +27,7 @@ pub mod refresh_token;
 pub mod seal;
 pub mod session;
 pub mod setting;
+pub mod task;
 pub mod user;
 pub mod ws_ticket;
 

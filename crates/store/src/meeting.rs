@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use serde_json::json;
 
 use crate::Tx;
-use crate::sql::{Listed, all, execute, from_micros, micros, number, one, readable};
+use crate::sql::{Listed, all, count, execute, from_micros, micros, one, readable, row_count};
 
 const COLUMNS: &str =
     "id, type_name, protocol, status, token_budget, participants, started_at, minutes, error_message";
@@ -166,7 +166,10 @@ pub async fn page(
     }
     let only =
         if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-    let total = number(connection, &format!("SELECT count(*) FROM meetings{only}"), values.clone()).await?;
+    let total = match (&filter.type_name, filter.status) {
+        (None, status) => row_count(connection, "meetings", status.map(MeetingStatus::as_str)).await?,
+        _ => count(connection, &format!("SELECT count(*) FROM meetings{only}"), values.clone()).await?,
+    };
     let (limit_at, offset_at) = (values.len() + 1, values.len() + 2);
     values.extend([(limit as i64).into(), i64::try_from(offset).unwrap_or(i64::MAX).into()]);
     let sql = format!(
@@ -177,5 +180,5 @@ pub async fn page(
     let items: Vec<Meeting> =
         rows.into_iter().filter_map(|row| readable(row.id.clone(), read(row))).collect();
     let is_partial = items.len() < found;
-    Ok(Listed { items, total: total.unsigned_abs(), is_partial })
+    Ok(Listed { items, total, is_partial })
 }

@@ -22,11 +22,13 @@ use quarterdeck_http::v1::{self, health::Health};
 use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::escalations::{EscalationConfig, Escalations};
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::meetings::{Conductor, Meetings, MeetingsConfig};
 use quarterdeck_work::settings::{Settings, Setup, Sources};
+use quarterdeck_work::tasks::Tasks;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -173,9 +175,11 @@ impl TestServer {
             MessageBus::new(options.messages.with_channels(shared), message::BusOptions::default());
         let messages = messages.expect("a sound configuration");
         messages.start().await.expect("messages travel");
+        let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None);
+        let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
         App::new(Parts {
             messages,
-            autonomy: Autonomy::new(settings.clone(), store.clone(), Arc::clone(&clock)),
+            autonomy: Autonomy::new(settings.clone(), approvals.clone()),
             escalations: Escalations::new(store.clone(), Arc::clone(&clock), options.escalations),
             meetings: Meetings::new(store.clone(), Arc::clone(&clock), options.meetings, options.conductor),
             auth,
@@ -184,6 +188,8 @@ impl TestServer {
             streams,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
+            approvals,
+            tasks,
             limits: Arc::new(limits),
             health: Health::new(store.clone(), Arc::clone(&clock)),
             store,

@@ -30,7 +30,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .limit(10, 60)
             .doc(
                 "Ask for another level",
-                "Kept on record; the level stays what it is, and the answer says so.",
+                "Files an approval `org:promote`. The level stays what it is, and the answer says so.",
             )
             .body::<AutonomyLevelRequest>()
             .gives::<AutonomyLevelResponse>(200)
@@ -65,6 +65,7 @@ async fn ask(
     Path(id): Path<NotBlank<MAX_ID>>,
     Body(request): Body<AutonomyLevelRequest>,
 ) -> Result<impl IntoResponse> {
-    let level = app.autonomy.ask(&id, request.level, &actor).await?;
+    app.autonomy.ask(&id, request.level, &actor).await?;
+    let level = app.autonomy.level();
     Ok(Data(AutonomyLevelResponse { agent_id: id.into_inner(), level, promotion_pending: true }))
 }

@@ -1,6 +1,7 @@
 //! The endpoints of `/api/v1`, by resource.
 
 mod api_keys;
+mod approvals;
 mod auth;
 mod autonomy;
 mod backups;
@@ -14,6 +15,7 @@ mod settings;
 mod setup;
 mod sinks;
 mod streams;
+mod tasks;
 mod users;
 
 use crate::endpoint::Endpoint;
@@ -32,6 +34,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         backups::endpoints(),
         realtime::endpoints(),
         streams::endpoints(),
+        tasks::endpoints(),
+        approvals::endpoints(),
         escalations::endpoints(),
         messages::endpoints(),
         meetings::endpoints(),

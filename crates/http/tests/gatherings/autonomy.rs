@@ -9,7 +9,7 @@ use super::limited;
 const PATH: &str = "/api/v1/agents/ada/autonomy";
 
 on_both_databases! {
-    async fn the_level_is_the_companys_and_asking_changes_nothing_but_the_record(db: TestDb) {
+    async fn the_level_is_the_companys_and_asking_files_an_approval(db: TestDb) {
         let server = TestServer::on(db).await;
         let mut ceo = server.ceo().await;
         let shown = ceo.get(PATH).await.expect(200).data();
@@ -17,7 +17,9 @@ on_both_databases! {
         let asked = ceo.post(PATH, &json!({"level": "full"})).await.expect(200).data();
         assert_eq!(asked, json!({"agent_id": "ada", "level": "semi", "promotion_pending": true}));
         assert_eq!(ceo.get(PATH).await.data()["level"], "semi");
-        assert!(server.db.dump().await.contains("autonomy:request"));
+        let filed = ceo.get("/api/v1/approvals?action_type=org:promote").await.expect(200).data();
+        assert_eq!((&filed[0]["status"], &filed[0]["requested_by"]), (&json!("pending"), &json!("ceo")));
+        assert_eq!(filed[0]["metadata"], json!({"agent_id": "ada", "level": "full", "from_level": "semi"}));
         ceo.put("/api/v1/settings/company/autonomy_level", &json!({"value": "locked"})).await.expect(200);
         for agent in ["ada", "nobody-knows"] {
             let path = format!("/api/v1/agents/{agent}/autonomy");
