@@ -84,7 +84,7 @@ event_types! {
     DepartmentsReordered "departments.reordered" On(Departments), "department_names";
     BudgetRecordAdded "budget.record_added" On(Budget), "amount currency category? agent_id?";
     BudgetAlert "budget.alert" On(Budget), "severity message threshold? current? currency";
-    MessageSent "message.sent" Anywhere, "message_id sender to content parts?";
+    MessageSent "message.sent" Anywhere, "message_id sender to content parts? message?";
     SystemError "system.error" On(System), "message code?";
     SystemStartup "system.startup" On(System), "message version?";
     SystemShutdown "system.shutdown" On(System), "message reason?";

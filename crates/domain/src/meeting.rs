@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::clock::random_bytes;
 use crate::role::wire_enum;
+use crate::task::Priority;
 use crate::{Error, Result};
 
 wire_enum! {
@@ -67,21 +68,6 @@ wire_enum! {
     }
 }
 
-wire_enum! {
-    /// How urgent an action item is.
-    #[schema(as = Priority)]
-    ActionPriority {
-        /// At once.
-        Critical = "critical",
-        /// Soon.
-        High = "high",
-        /// In its turn.
-        Medium = "medium",
-        /// When there is time.
-        Low = "low",
-    }
-}
-
 /// What a meeting is about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = MeetingAgenda)]
@@ -134,7 +120,7 @@ pub struct ActionItem {
     /// Who; `null` when nobody of the meeting.
     pub assignee_id: Option<String>,
     /// How urgent it is.
-    pub priority: ActionPriority,
+    pub priority: Priority,
 }
 
 /// What came out of a meeting.

@@ -19,6 +19,7 @@ use quarterdeck_domain::{Error, Result};
 use quarterdeck_store::meeting::{self, Filter};
 use quarterdeck_store::{Listed, Store};
 use serde::Deserialize;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -76,6 +77,18 @@ struct Inner {
     under_way: TaskTracker,
 }
 
+/// A meeting that has begun.
+struct Begun {
+    meeting: Meeting,
+    end: JoinHandle<Result<Meeting>>,
+}
+
+async fn all_ended(begun: Vec<Begun>) -> Result<Vec<Meeting>> {
+    let ended = join_all(begun.into_iter().map(|begun| begun.end)).await;
+    let panicked = |error| Error::internal(format_args!("a meeting panicked: {error}"));
+    ended.into_iter().map(|ended| ended.map_err(panicked)?).collect()
+}
+
 /// How a type is kept from being held too often.
 #[derive(Clone, Copy)]
 enum Pace {
@@ -96,25 +109,31 @@ impl Meetings {
         Self(Arc::new(Inner { store, clock, config, conductor, stopping, under_way }))
     }
 
-    /// Holds every meeting that this event triggers, and waits for all. Types that were held too short a
-    /// time ago, or for which fewer than two participants are found, are left out.
+    /// Holds every meeting that this event triggers, and waits for all if `wait` says so; without, the records
+    /// are those of meetings that have just begun. Types that were held too short a time ago, or for which
+    /// fewer than two participants are found, are left out.
     ///
     /// # Errors
     /// 503/8001 when there is something to hold and nobody who could.
-    pub async fn trigger(&self, event: &str, context: Context, actor: &Actor) -> Result<Vec<Meeting>> {
+    pub async fn trigger(
+        &self,
+        event: &str,
+        context: Context,
+        wait: bool,
+        actor: &Actor,
+    ) -> Result<Vec<Meeting>> {
         let called = self.called_by(event);
         if called.is_empty() {
             return Ok(Vec::new());
         }
         let conductor = self.0.conductor.clone().ok_or_else(nobody_conducts)?;
         let context = Arc::new(context);
-        let mut held = Vec::new();
+        let mut begun = Vec::new();
         for kind in called {
             let pace = kind.min_interval().map_or(Pace::Free, Pace::AtLeast);
-            held.push(self.hold(&conductor, kind, &context, pace, actor));
+            begun.extend(self.begin(&conductor, kind, &context, pace, actor).await?);
         }
-        let held = join_all(held).await.into_iter().collect::<Result<Vec<_>>>()?;
-        Ok(held.into_iter().flatten().collect())
+        if wait { all_ended(begun).await } else { Ok(begun.into_iter().map(|begun| begun.meeting).collect()) }
     }
 
     fn called_by(&self, event: &str) -> Vec<&MeetingType> {
@@ -132,24 +151,24 @@ impl Meetings {
             return Ok(0);
         };
         let (actor, context) = (Actor::system("meetings.schedule"), Arc::new(Context::new()));
-        let mut held = Vec::new();
+        let mut begun = Vec::new();
         for kind in &self.0.config.types {
             if let Some(frequency) = kind.frequency {
-                held.push(self.hold(&conductor, kind, &context, Pace::Every(frequency.pause()), &actor));
+                let pace = Pace::Every(frequency.pause());
+                begun.extend(self.begin(&conductor, kind, &context, pace, &actor).await?);
             }
         }
-        let held = join_all(held).await.into_iter().collect::<Result<Vec<_>>>()?;
-        Ok(held.into_iter().flatten().count())
+        Ok(all_ended(begun).await?.len())
     }
 
-    async fn hold(
+    async fn begin(
         &self,
         conductor: &Arc<dyn Conductor>,
         kind: &MeetingType,
         context: &Arc<Context>,
         pace: Pace,
         actor: &Actor,
-    ) -> Result<Option<Meeting>> {
+    ) -> Result<Option<Begun>> {
         let participants = participants(&**conductor, kind, context).await;
         if participants.len() < 2 {
             tracing::warn!(target: "communication", kind = kind.name, "communication.meeting.too_few");
@@ -158,21 +177,20 @@ impl Meetings {
         let now = self.0.clock.now();
         let meeting =
             Meeting::begin(kind.name.clone(), kind.protocol, kind.duration_tokens, participants, now);
-        if !self.begin(&meeting, pace, actor).await? {
+        if !self.claim(&meeting, pace, actor).await? {
             return Ok(None);
         }
         // A task of its own: what has begun goes on when whoever called goes away.
-        let conducted = self.clone().conduct(Arc::clone(conductor), meeting, Arc::clone(context));
-        let conducted = self.0.under_way.spawn(conducted).await;
-        conducted.map_err(|error| Error::internal(format_args!("a meeting panicked: {error}")))?.map(Some)
+        let conducted = self.clone().conduct(Arc::clone(conductor), meeting.clone(), Arc::clone(context));
+        Ok(Some(Begun { meeting, end: self.0.under_way.spawn(conducted) }))
     }
 
     /// Claims the meeting and puts it on record, in one step; whether it may be held.
-    async fn begin(&self, meeting: &Meeting, pace: Pace, actor: &Actor) -> Result<bool> {
+    async fn claim(&self, meeting: &Meeting, pace: Pace, actor: &Actor) -> Result<bool> {
         let sentence = format!("Meeting '{}' was called together", meeting.id);
         let entry = Entry::new(actor, "meeting:start", meeting.started_at, sentence);
         let meeting = meeting.clone();
-        let begin = self.0.store.write(move |tx| {
+        let claim = self.0.store.write(move |tx| {
             Box::pin(async move {
                 let (kind, now) = (&meeting.type_name, meeting.started_at);
                 let claimed = match pace {
@@ -187,7 +205,7 @@ impl Meetings {
                 Ok(claimed)
             })
         });
-        begin.await
+        claim.await
     }
 
     async fn conduct(

@@ -16,7 +16,7 @@ fn held(contributions: Vec<Contribution>) -> Held {
     let item = |description: &str, assignee: Option<&str>| ActionItem {
         description: description.to_owned(),
         assignee_id: assignee.map(ToOwned::to_owned),
-        priority: ActionPriority::Medium,
+        priority: Priority::Medium,
     };
     Held {
         agenda: Agenda { title: "standup".to_owned(), context: String::new(), items: Vec::new() },

@@ -1,6 +1,7 @@
 //! Meetings of agents.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use quarterdeck_domain::Error;
 use quarterdeck_domain::ErrorCode::ValidationError;
@@ -57,11 +58,14 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .limit(20, 60)
             .doc(
                 "Say that something has happened, and hold the meetings it calls for",
-                "Waits for all of them. Types that were held too short a time ago, or for which fewer than two \
+                "Waits for all of them, unless `wait` is false: then the records of those that have begun are \
+                 answered with 202. Types that were held too short a time ago, or for which fewer than two \
                  participants are found, are left out.",
             )
+            .query::<TriggerQuery>()
             .body::<TriggerMeetingRequest>()
             .gives_list::<MeetingResponse>()
+            .or_accepts()
             .to(trigger),
     ]
 }
@@ -74,6 +78,13 @@ struct ListQuery {
     /// Those of this type.
     #[param(max_length = 128)]
     meeting_type: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+struct TriggerQuery {
+    /// Whether to wait for the end of the meetings.
+    #[param(default = true)]
+    wait: Option<bool>,
 }
 
 /// What has happened.
@@ -147,6 +158,7 @@ async fn show(State(app): State<App>, Path(id): Path<NotBlank<MAX_ID>>) -> Resul
 async fn trigger(
     State(app): State<App>,
     Acting(actor): Acting,
+    Query(query): Query<TriggerQuery>,
     Body(request): Body<TriggerMeetingRequest>,
 ) -> Result<impl IntoResponse> {
     let most = app.settings.get(&MAX_MEETING_CONTEXT_KEYS);
@@ -156,6 +168,8 @@ async fn trigger(
         let text = format!("Validation failed for POST {}/meetings/trigger", app.api_prefix);
         return Err(Error::shape(text).fields(vec![field]).into());
     }
-    let held = app.meetings.trigger(&request.event_name, request.context, &actor).await?;
-    Ok(Data(held.iter().map(|meeting| meeting.shown()).collect::<Vec<_>>()))
+    let wait = query.wait.unwrap_or(true);
+    let held = app.meetings.trigger(&request.event_name, request.context, wait, &actor).await?;
+    let status = if wait || held.is_empty() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Data(held.iter().map(|meeting| meeting.shown()).collect::<Vec<_>>())))
 }

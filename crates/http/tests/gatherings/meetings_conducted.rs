@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
-use quarterdeck_domain::meeting::{
-    ActionItem, ActionPriority, Agenda, Contribution, Held, Meeting, MeetingStatus, Phase,
-};
+use quarterdeck_domain::meeting::{ActionItem, Agenda, Contribution, Held, Meeting, MeetingStatus, Phase};
+use quarterdeck_domain::task::Priority;
 use quarterdeck_testkit::{TestDb, TestServer, on_both_databases};
 use quarterdeck_work::meetings::{Conductor, Context, Unheld};
 use serde_json::{Value, json};
@@ -66,7 +65,7 @@ impl Conductor for Stub {
             let item = |assignee: &str| ActionItem {
                 description: "write it down".to_owned(),
                 assignee_id: Some(assignee.to_owned()),
-                priority: ActionPriority::High,
+                priority: Priority::High,
             };
             Ok(Held {
                 agenda: Agenda { title: "the plan".to_owned(), context: String::new(), items: Vec::new() },
@@ -229,6 +228,30 @@ on_both_databases! {
         assert_eq!((&list[0]["status"], &list[0]["error_message"]), (&json!("failed"), &json!("The server ended during the meeting")));
         timeout(SOON, server.app.meetings.stop()).await.expect("it stops");
     }
+}
+
+#[tokio::test]
+async fn who_does_not_want_to_wait_is_told_what_has_begun() {
+    let (server, stub) = with(
+        TestDb::sqlite(),
+        json!([{"name": "review", "trigger": "e", "participants": ["ada", "bob"], "min_interval_seconds": 60}]),
+    )
+    .await;
+    let mut ceo = server.ceo().await;
+    let path = format!("{TRIGGER}?wait=false");
+    let begun = ceo.post(&path, &happened("e")).await.expect(202).data();
+    assert_eq!((&begun[0]["status"], &begun[0]["minutes"]), (&json!("in_progress"), &Value::Null));
+    timeout(SOON, stub.begun.notified()).await.expect("it begins");
+    let id = begun[0]["meeting_id"].as_str().unwrap();
+    let end = async {
+        while server.app.meetings.get(id).await.unwrap().status != MeetingStatus::Completed {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, end).await.expect("it ends");
+    assert_eq!(ceo.post(&path, &happened("e")).await.expect(200).data(), json!([]), "too early");
+    assert_eq!(ceo.post(&path, &happened("other")).await.expect(200).data(), json!([]));
+    ceo.post(&format!("{TRIGGER}?wait=maybe"), &happened("e")).await.refused(400, 2001);
 }
 
 #[tokio::test]
