@@ -151,7 +151,7 @@ impl Conflict {
     /// Checks what types do not say.
     ///
     /// # Errors
-    /// 422/2000 when there are fewer than two positions, two of one agent, an id holds the character NUL,
+    /// 422/2000 when there are fewer than two positions, two of one agent, a text holds the character NUL,
     /// which not every database can store, or `is_cross_department` is not what the positions say.
     pub fn check(&self) -> Result<()> {
         if self.positions.len() < 2 {
@@ -161,9 +161,12 @@ impl Conflict {
         if !self.positions.iter().all(|position| agents.insert(position.agent_id.as_str())) {
             return Err(Error::rule("positions must each be of another agent"));
         }
-        let mut ids = agents.into_iter().chain([self.id.as_str()]).chain(self.task_id.as_deref());
-        if ids.any(|id| id.contains('\0')) {
-            return Err(Error::rule("an id must not hold the character NUL"));
+        let said = self.positions.iter().flat_map(|said| {
+            [said.agent_id.as_str(), &said.agent_department, &said.position, &said.reasoning]
+        });
+        let mut texts = said.chain([self.id.as_str(), &self.subject]).chain(self.task_id.as_deref());
+        if texts.any(|text| text.contains('\0')) {
+            return Err(Error::rule("a conflict must not hold the character NUL"));
         }
         if self.is_cross_department != (departments(&self.positions) > 1) {
             return Err(Error::rule("is_cross_department must say what the positions say"));

@@ -147,8 +147,12 @@ impl Meetings {
     /// # Errors
     /// The store's own; what is due stays due.
     pub async fn hold_due(&self) -> Result<usize> {
+        Ok(all_ended(self.begin_due().await?).await?.len())
+    }
+
+    async fn begin_due(&self) -> Result<Vec<Begun>> {
         let Some(conductor) = self.0.conductor.clone().filter(|_| self.0.config.enabled) else {
-            return Ok(0);
+            return Ok(Vec::new());
         };
         let (actor, context) = (Actor::system("meetings.schedule"), Arc::new(Context::new()));
         let mut begun = Vec::new();
@@ -158,7 +162,7 @@ impl Meetings {
                 begun.extend(self.begin(&conductor, kind, &context, pace, &actor).await?);
             }
         }
-        Ok(all_ended(begun).await?.len())
+        Ok(begun)
     }
 
     async fn begin(
@@ -234,8 +238,8 @@ impl Meetings {
             Err(Unheld::Failed(why)) => meeting.fail(MeetingStatus::Failed, spoken(why)),
             Err(Unheld::BudgetExhausted(why)) => meeting.fail(MeetingStatus::BudgetExhausted, spoken(why)),
         };
-        self.finish(&ended).await?;
-        Ok(ended)
+        // Whoever was faster has written how it ended.
+        if self.finish(&ended).await? { Ok(ended) } else { self.get(&ended.id).await }
     }
 
     async fn finish(&self, ended: &Meeting) -> Result<bool> {
@@ -272,9 +276,9 @@ impl Meetings {
         Ok(swept)
     }
 
-    /// Sweeps, and holds what is due; to be called now and then. Failures are logged.
+    /// Sweeps, and begins what is due; to be called now and then. Failures are logged.
     pub async fn upkeep(&self) {
-        for done in [self.sweep().await, self.hold_due().await] {
+        for done in [self.sweep().await.map(drop), self.begin_due().await.map(drop)] {
             if let Err(error) = done {
                 tracing::error!(target: "work", error = %error, cause = error.cause(), "meetings.upkeep.failed");
             }
@@ -327,8 +331,9 @@ async fn participants(conductor: &dyn Conductor, kind: &MeetingType, context: &C
     all
 }
 
-/// A reason that is never blank.
+/// A reason that is never blank, and that every database can store.
 fn spoken(why: String) -> String {
+    let why = why.replace('\0', "");
     if why.trim().is_empty() { "No reason was given".to_owned() } else { why }
 }
 

@@ -40,6 +40,9 @@ fn a_conflict_has_two_positions_or_more_each_of_another_agent() {
     ] {
         assert_eq!(conflict(broken).unwrap_err().status(), 422);
     }
+    let mut nul = sound.clone();
+    nul.positions[1].reasoning = words("a\0b");
+    assert_eq!(nul.check().unwrap_err().status(), 422);
     let lies = Conflict { is_cross_department: true, ..sound };
     assert_eq!(lies.check().unwrap_err().status(), 422);
 }

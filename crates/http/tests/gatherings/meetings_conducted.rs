@@ -46,7 +46,7 @@ impl Conductor for Stub {
             match meeting.type_name.as_str() {
                 "fails" => return Err(Unheld::Failed("eve did not answer".to_owned())),
                 "spends" => return Err(Unheld::BudgetExhausted("no tokens left for the summary".to_owned())),
-                "mute" => return Err(Unheld::Failed(" ".to_owned())),
+                "mute" => return Err(Unheld::Failed(" \0".to_owned())),
                 "panics" => panic!("a conductor that drops the baton"),
                 "lasts" => std::future::pending().await,
                 _ => {}
