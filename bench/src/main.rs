@@ -43,6 +43,7 @@ async fn main() -> Result<(), Failure> {
         Some("limits") => limits::run().await,
         Some("realtime") => realtime::run(&realtime::Options::parse_from(std::env::args().skip(2))).await,
         Some("hub") => realtime::hub::serve().await,
+        Some("floor") => realtime::floor::serve().await,
         Some("bare") => peer::serve().await,
         Some(other) => Err(format!("there is no run '{other}': none, flood, limits or realtime").into()),
     }
