@@ -9,6 +9,7 @@ use quarterdeck_bus::message::{
     BusError, ChannelInfo, MAX_NAME, Message, MessageType, Metadata, Part, Priority,
 };
 use quarterdeck_domain::Error;
+use quarterdeck_domain::channel::Channel;
 use quarterdeck_domain::role::Guard;
 use quarterdeck_domain::text::NotBlank;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ use crate::app::App;
 use crate::edge::{Data, PaginatedResponse, Result};
 use crate::endpoint::{Endpoint, get};
 use crate::extract::{Page, Query};
+use crate::gate::Caller;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -25,7 +27,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .doc(
                 "List messages of a channel",
                 "The newest first, as far as the channel keeps them; an empty page without a channel, or for \
-                 one that does not exist.",
+                 one that does not exist or that the caller may not follow.",
             )
             .query::<ListQuery>()
             .gives_page::<MessageResponse>()
@@ -86,10 +88,15 @@ impl From<Arc<Message>> for MessageResponse {
 
 async fn list(
     State(app): State<App>,
+    Caller(caller): Caller,
     Query(query): Query<ListQuery>,
     page: Page,
 ) -> Result<impl IntoResponse> {
-    let kept = match query.channel {
+    // What may not be followed while it happens may not be read afterwards.
+    let may_read = |name: &str| {
+        Channel::parse(name).is_none_or(|channel| channel.readable_by(&caller.user_id, caller.role))
+    };
+    let kept = match query.channel.filter(|name| may_read(name)) {
         // A channel keeps a bounded number, so that all of them can be counted.
         Some(channel) => match app.messages.history(&channel, i64::MAX).await {
             Err(BusError::UnknownChannel(_)) => Vec::new(),

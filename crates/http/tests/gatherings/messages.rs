@@ -111,6 +111,25 @@ async fn messages_are_read_only_and_for_those_who_read() {
 }
 
 #[tokio::test]
+async fn what_may_not_be_followed_may_not_be_read() {
+    let server = TestServer::start().await;
+    let total = async |role: HumanRole, channel: &str| {
+        let mut person = server.person(role.as_str(), role).await;
+        let list = person.get(&format!("/api/v1/messages?channel={channel}")).await.expect(200).json();
+        list["pagination"]["total"].as_u64().unwrap()
+    };
+    for channel in ["budget", "#webhooks", "#ratelimit", "tasks", "#dissent"] {
+        say(&server, channel, "a figure").await;
+    }
+    for (channel, seen) in
+        [("budget", 0), ("%23webhooks", 0), ("%23ratelimit", 0), ("tasks", 1), ("%23dissent", 1)]
+    {
+        assert_eq!(total(HumanRole::Observer, channel).await, seen, "{channel}");
+        assert_eq!(total(HumanRole::Manager, channel).await, 1, "{channel}");
+    }
+}
+
+#[tokio::test]
 async fn a_channel_keeps_as_much_as_the_operator_says_and_a_stopped_bus_is_unavailable() {
     let server = TestServer::with(TestDb::sqlite(), |options| {
         options.messages.retention.max_messages_per_channel = 3;
