@@ -23,10 +23,7 @@ impl TestDb {
     pub fn sqlite() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let path = folder.path().join("quarterdeck.db");
-        Self {
-            database: Database::Sqlite { path, journal_size_limit: 1 << 20 },
-            folder: Arc::new(folder),
-        }
+        Self { database: Database::Sqlite { path, journal_size_limit: 1 << 20 }, folder: Arc::new(folder) }
     }
 
     /// A new database on the PostgreSQL of the tests; `None`, with a word, without one.

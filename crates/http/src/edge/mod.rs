@@ -92,7 +92,13 @@ impl Edge {
     pub fn new(config: EdgeConfig) -> quarterdeck_domain::Result<Self> {
         let types = render::ErrorTypes::new(&config.error_base);
         let metrics = Metrics::new(config.version).map_err(quarterdeck_domain::Error::internal)?;
-        Ok(Self { config, types, metrics, draining: AtomicBool::default(), maintenance: AtomicBool::default() })
+        Ok(Self {
+            config,
+            types,
+            metrics,
+            draining: AtomicBool::default(),
+            maintenance: AtomicBool::default(),
+        })
     }
 
     /// The registry of this server's metrics.
