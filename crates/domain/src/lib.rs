@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod identity;
 pub mod interrupt;
+pub mod notification;
 pub mod role;
 pub mod setting;
 pub mod sink;

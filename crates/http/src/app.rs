@@ -12,7 +12,9 @@ use quarterdeck_bus::Bus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
+use quarterdeck_work::audit::Audit;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::notifications::Notifications;
 use quarterdeck_work::settings::Settings;
 
 use crate::edge::{Edge, RouteTemplate};
@@ -47,6 +49,10 @@ pub struct Parts {
     pub streams: Arc<SessionHub>,
     /// Agents that wait for people.
     pub interrupts: Interrupts,
+    /// The audit trail.
+    pub audit: Audit,
+    /// Tells people what they did not ask for.
+    pub notifications: Notifications,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

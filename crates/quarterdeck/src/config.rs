@@ -14,6 +14,7 @@ use quarterdeck_bus::message::MessageBusConfig;
 use quarterdeck_domain::sink::LogLevel;
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_store::config::StoreConfig;
+use quarterdeck_work::notifications::NotificationsConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -24,6 +25,9 @@ pub use load::{Flags, load};
 /// Dotted names of the values that are never shown.
 pub const SECRETS: [&str; 5] =
     ["api.auth.jwt_secret", "database.url", "nats_url", "redis_url", "settings_key"];
+
+/// Dotted names of values with secrets inside, which mask those by themselves.
+const WITH_SECRETS: [&str; 1] = ["notifications.sinks"];
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -50,6 +54,8 @@ pub struct Config {
     pub database: StoreConfig,
     /// The log.
     pub log: LogConfig,
+    /// Who is told what.
+    pub notifications: NotificationsConfig,
 }
 
 /// The section `communication`.
@@ -109,6 +115,8 @@ pub struct Loaded {
     pub chosen: BTreeMap<String, String>,
     /// Variables that look meant for this program but are unknown to it, one sentence each.
     pub unknown_variables: Vec<String>,
+    /// All variables, for what names one of them. They may hold secrets.
+    pub(crate) environment: Environment,
     origins: BTreeMap<String, Source>,
 }
 
@@ -140,6 +148,7 @@ impl Config {
             nats.validate().map_err(|why| why.replace("communication.message_bus.nats.url", "nats_url"))?;
         }
         self.communication.message_bus.validate()?;
+        self.notifications.validate()?;
         match &self.settings_key {
             Some(keys) => quarterdeck_store::seal::Keyring::parse(keys)
                 .map(drop)

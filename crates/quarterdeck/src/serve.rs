@@ -11,6 +11,7 @@ use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::{SharedClock, SystemClock};
 use quarterdeck_domain::event::EventType;
 use quarterdeck_domain::setting::{Registry, SettingSource, api, communication};
+use quarterdeck_http::alerts;
 use quarterdeck_http::app::{App, Parts, VERSION};
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_http::edge::{CorsPolicy, Edge, EdgeConfig, EdgeService, TrustedProxies, wrap};
@@ -22,7 +23,9 @@ use quarterdeck_http::ws::Sockets;
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
+use quarterdeck_work::audit::Audit;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::notifications::{Notifications, Patience};
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -170,7 +173,13 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let streams = SessionHub::start(queue, Arc::clone(&clock));
     let interrupts = Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock));
     let rights = Rights::of(&store);
+    let notifications = notifications(life, loaded, &clock);
+    alerts::of_lockouts(&auth, &notifications, Arc::clone(&clock));
+    let audit = Audit::new(store.clone(), Arc::clone(&clock), notifications.clone());
+    audit.started(VERSION).await?;
     let upkeep = Upkeep {
+        audit: audit.clone(),
+        notifications: notifications.clone(),
         interrupts: interrupts.clone(),
         bus: bus.clone(),
         auth: Arc::clone(&auth),
@@ -198,6 +207,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         bus,
         streams,
         interrupts,
+        audit,
+        notifications,
         sockets,
         rights,
         edge,
@@ -287,8 +298,22 @@ fn excluded_paths(config: &Config, settings: &Settings) -> Vec<String> {
     listed.as_array().into_iter().flatten().filter_map(|path| path.as_str().map(str::to_owned)).collect()
 }
 
+/// The sinks of notifications; they are among the last to stop, for others may have something to say.
+fn notifications(life: &mut Lifecycle, loaded: &Loaded, clock: &SharedClock) -> Notifications {
+    let variable = |name: &str| loaded.environment.text(name).map(str::to_owned);
+    let config = &loaded.config.notifications;
+    let notifications = Notifications::start(config, &variable, Arc::clone(clock), &Patience::default());
+    let stopping = notifications.clone();
+    life.started("notifications", Duration::from_secs(5), async move {
+        stopping.stop(Duration::from_secs(4)).await;
+    });
+    notifications
+}
+
 /// What is done again and again while the server runs.
 struct Upkeep {
+    audit: Audit,
+    notifications: Notifications,
     interrupts: Interrupts,
     bus: Bus,
     auth: Arc<Auth>,
@@ -302,7 +327,8 @@ impl Upkeep {
     fn start(self, life: &mut Lifecycle) {
         let stopping = CancellationToken::new();
         let (sweeping, folding) = (stopping.clone(), stopping.clone());
-        let Self { interrupts, bus, auth, edge, limits, logging, sweep } = self;
+        let Self { audit, notifications, interrupts, bus, auth, edge, limits, logging, sweep } = self;
+        let watch = tokio::spawn(audit.clone().watch(stopping.clone()));
         let sweeps = tokio::spawn(async move {
             loop {
                 let pause = *sweep.lock().unwrap_or_else(|e| e.into_inner());
@@ -323,6 +349,8 @@ impl Upkeep {
                         limits.limiter().sweep();
                         limits.limiter().publish(edge.metrics().recorder());
                         bus.publish_stats(edge.metrics().recorder());
+                        audit.publish(edge.metrics().recorder());
+                        notifications.publish(edge.metrics().recorder());
                         edge.metrics().run_upkeep();
                         edge.metrics().set_dropped_log_lines(logging.dropped());
                     }
@@ -331,7 +359,7 @@ impl Upkeep {
         });
         life.started("upkeep", Duration::from_secs(2), async move {
             stopping.cancel();
-            for task in [sweeps, folds] {
+            for task in [watch, sweeps, folds] {
                 if let Err(error) = task.await {
                     tracing::error!(target: "api", error = %error, "api.app.upkeep.ended");
                 }

@@ -22,7 +22,7 @@ macro_rules! steps {
     };
 }
 
-const STEPS: &[Step] = steps![1 "0001_identity", 2 "0002_realtime", 3 "0003_audit"];
+const STEPS: &[Step] = steps![1 "0001_identity", 2 "0002_realtime", 3 "0003_audit", 9 "0009_audit_reading"];
 
 /// A migration as the database remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]

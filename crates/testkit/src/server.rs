@@ -7,10 +7,12 @@ use chrono::{DateTime, Utc};
 use quarterdeck_auth::{Auth, AuthConfig, HashCost, JwtSecret, NewKey, Password};
 use quarterdeck_bus::sessions::{QUEUE, SessionHub};
 use quarterdeck_bus::{Bus, Options as BusOptions};
+use quarterdeck_domain::audit::Actor;
 use quarterdeck_domain::clock::{Clock, ManualClock, SharedClock};
 use quarterdeck_domain::role::HumanRole;
 use quarterdeck_domain::setting::Registry;
 use quarterdeck_domain::text::NotBlank;
+use quarterdeck_http::alerts;
 use quarterdeck_http::app::{App, Parts};
 use quarterdeck_http::edge::{Edge, EdgeConfig, EdgeService, wrap};
 use quarterdeck_http::endpoint::Endpoint;
@@ -20,7 +22,9 @@ use quarterdeck_http::v1::{self, health::Health};
 use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
+use quarterdeck_work::audit::Audit;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::notifications::{Notifications, NotificationsConfig, Patience};
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -65,6 +69,8 @@ pub struct Options {
     pub sockets: SocketOptions,
     /// Events that may wait for a reader of an event stream.
     pub stream_queue: usize,
+    /// Who is told what; nobody but the log unless a test is about it.
+    pub notifications: NotificationsConfig,
     /// Endpoints beside those of the program.
     pub endpoints: Vec<Endpoint>,
 }
@@ -91,6 +97,7 @@ impl Default for Options {
             bus: BusOptions::default(),
             sockets: SocketOptions::default(),
             stream_queue: QUEUE,
+            notifications: NotificationsConfig::default(),
             endpoints: Vec::new(),
         }
     }
@@ -151,11 +158,17 @@ impl TestServer {
         let bus = Bus::start(store.clone(), Arc::clone(&clock), options.bus).await.expect("news travels");
         let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
         let streams = SessionHub::start(options.stream_queue, Arc::clone(&clock));
+        let config = &options.notifications;
+        let notifications =
+            Notifications::start(config, &|_| None, Arc::clone(&clock), &Patience::default());
+        alerts::of_lockouts(&auth, &notifications, Arc::clone(&clock));
         App::new(Parts {
             auth,
             bus,
             interrupts: Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock)),
             streams,
+            audit: Audit::new(store.clone(), Arc::clone(&clock), notifications.clone()),
+            notifications,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
             limits: Arc::new(limits),
@@ -194,7 +207,7 @@ impl TestServer {
         let name = NotBlank::new(username).expect("a name");
         let first = "the first password";
         let password = Password::new(first.to_owned()).expect("a password");
-        let created = self.app.auth.create_user("test", name, password, role).await;
+        let created = self.app.auth.create_user(&Actor::system("test"), name, password, role).await;
         let mut caller = self.anonymous();
         if created.is_ok() {
             let body = json!({"username": username, "password": first});
@@ -221,7 +234,7 @@ impl TestServer {
         let shown = quarterdeck_auth::Credentials { cookie: Some(&cookie), authorization: None };
         let identity = self.app.auth.identify(shown).await.expect("a signed-in owner");
         let wanted = NewKey { name: NotBlank::new("test").expect("a name"), role, expires_at: None };
-        let issued = self.app.auth.issue_key(&identity, wanted).await.expect("a key");
+        let issued = self.app.auth.issue_key(&identity, &Actor::system("test"), wanted).await.expect("a key");
         self.bearer(issued.raw.expose_secret())
     }
 

@@ -1,4 +1,6 @@
-//! What gets done: settings, interrupts.
+//! What gets done: settings, interrupts, the audit trail, notifications.
 
+pub mod audit;
 pub mod interrupts;
+pub mod notifications;
 pub mod settings;

@@ -307,5 +307,8 @@ pub mod security {
         "Most sessions a user may have at once; the oldest make way. 0 for no bound."
         MAX_CONCURRENT_SESSIONS: i64 = Setting::int(Security, "max_concurrent_sessions", "5").within(0, 100)
             .group("sessions").file("api.auth.max_concurrent_sessions");
+
+        "Whether only CEO, managers and board members may read the audit trail."
+        AUDIT_RESTRICTED: bool = Setting::switch(Security, "audit_restricted", "false").group("audit");
     }
 }

@@ -1,6 +1,7 @@
 //! The endpoints of `/api/v1`, by resource.
 
 mod api_keys;
+mod audit;
 mod auth;
 mod backups;
 pub mod health;
@@ -28,6 +29,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         backups::endpoints(),
         realtime::endpoints(),
         streams::endpoints(),
+        audit::endpoints(),
     ]
     .into_iter()
     .flatten()
