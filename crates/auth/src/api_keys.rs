@@ -110,8 +110,8 @@ impl Auth {
         let key = visible.ok_or_else(|| Error::missing("API key", id))?;
         let key_id = key.id.clone();
         let reason = format!("Revoked the API key {} with the role {}", key.id, key.role);
-        let entry = Entry::new(actor, "key:revoke", self.clock.now(), reason)
-            .arguments(&json!({"key_id": key.id}));
+        let entry =
+            Entry::new(actor, "key:revoke", self.clock.now(), reason).arguments(&json!({"key_id": key.id}));
         let revoked = self.store.write(move |tx| {
             Box::pin(async move {
                 let revoked = api_key::revoke(tx, &key_id).await?;

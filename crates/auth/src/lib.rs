@@ -123,7 +123,18 @@ impl Auth {
         let live = RwLock::new(Live::from(&config));
         let signer = Signer::new(&secret, config.jwt_algorithm);
         let hasher = Hasher::new(cost)?;
-        Ok(Arc::new(Self { config, store, clock, secret, signer, hasher, hot, tickets, live, on_lockout: OnceLock::new() }))
+        Ok(Arc::new(Self {
+            config,
+            store,
+            clock,
+            secret,
+            signer,
+            hasher,
+            hot,
+            tickets,
+            live,
+            on_lockout: OnceLock::new(),
+        }))
     }
 
     /// The configuration it was started with.

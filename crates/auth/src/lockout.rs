@@ -131,7 +131,8 @@ impl Auth {
             }
         };
         if !is_first
-            || attempt.account.is_none() && audit::recent(&**tx, STRANGER, window, STRANGERS).await? >= STRANGERS
+            || attempt.account.is_none()
+                && audit::recent(&**tx, STRANGER, window, STRANGERS).await? >= STRANGERS
         {
             return Ok(());
         }
@@ -144,7 +145,9 @@ impl Auth {
             false => ("auth:login_failed", format!("A wrong password for {who}")),
         };
         let risk = match &attempt.account {
-            Some(user) if locks && matches!(user.role, HumanRole::Ceo | HumanRole::Manager) => RiskLevel::High,
+            Some(user) if locks && matches!(user.role, HumanRole::Ceo | HumanRole::Manager) => {
+                RiskLevel::High
+            }
             _ if locks => RiskLevel::Medium,
             _ => RiskLevel::Low,
         };

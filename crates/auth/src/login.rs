@@ -171,11 +171,7 @@ impl Auth {
     }
 
     /// Stores one failure of a name and says what to answer.
-    pub(crate) async fn count_failure(
-        self: &Arc<Self>,
-        attempt: Attempt,
-        refusal: Error,
-    ) -> Result<Error> {
+    pub(crate) async fn count_failure(self: &Arc<Self>, attempt: Attempt, refusal: Error) -> Result<Error> {
         let (auth, now) = (Arc::clone(self), self.clock.now());
         let (username, account, ip) = (attempt.name.clone(), attempt.account.clone(), attempt.client.ip());
         let recorded = self

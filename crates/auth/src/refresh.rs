@@ -57,8 +57,10 @@ impl Auth {
                             if !late || !session::revoke(tx, &session_id, now).await? {
                                 return Ok(Outcome::Rejected("replay_detected"));
                             }
-                            let reason =
-                                format!("A used refresh token came back; ended the session of {}", user.username);
+                            let reason = format!(
+                                "A used refresh token came back; ended the session of {}",
+                                user.username
+                            );
                             let Client { request_id, .. } = &client;
                             let actor = Actor {
                                 ip: client.ip(),

@@ -32,12 +32,7 @@ impl Auth {
     ///
     /// # Errors
     /// 404/3000 alike for an unknown session and, unless the caller is the CEO, for somebody else's.
-    pub async fn revoke_session(
-        self: &Arc<Self>,
-        caller: &Identity,
-        actor: &Actor,
-        id: &str,
-    ) -> Result<()> {
+    pub async fn revoke_session(self: &Arc<Self>, caller: &Identity, actor: &Actor, id: &str) -> Result<()> {
         let found = session::by_id(self.store.read(), id).await?;
         let visible = found.filter(|s| *s.user_id == *caller.user_id || caller.role == HumanRole::Ceo);
         let Some(session) = visible else {

@@ -237,7 +237,13 @@ impl Auth {
     }
 
     /// Runs one change on a user that no other change can interleave with; the user afterwards.
-    async fn change<F>(self: &Arc<Self>, actor: &Actor, id: &str, intent: &'static str, job: F) -> Result<User>
+    async fn change<F>(
+        self: &Arc<Self>,
+        actor: &Actor,
+        id: &str,
+        intent: &'static str,
+        job: F,
+    ) -> Result<User>
     where
         F: for<'c> FnOnce(&'c Tx, &'c User) -> futures_util::future::BoxFuture<'c, Result<()>>
             + Send

@@ -159,8 +159,7 @@ impl TestServer {
         let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
         let streams = SessionHub::start(options.stream_queue, Arc::clone(&clock));
         let config = &options.notifications;
-        let notifications =
-            Notifications::start(config, &|_| None, Arc::clone(&clock), &Patience::default());
+        let notifications = Notifications::start(config, &|_| None, Arc::clone(&clock), &Patience::default());
         alerts::of_lockouts(&auth, &notifications, Arc::clone(&clock));
         App::new(Parts {
             auth,

@@ -13,8 +13,8 @@ use quarterdeck_domain::Result;
 use quarterdeck_domain::audit::{Actor, Entry};
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::notification::{Category, Notification, Severity};
-use quarterdeck_store::audit::{self, Anchor, Filter, Record, Report, Stored};
 use quarterdeck_store::Store;
+use quarterdeck_store::audit::{self, Anchor, Filter, Record, Report, Stored};
 use tokio_util::sync::CancellationToken;
 
 use crate::notifications::Notifications;
@@ -175,12 +175,30 @@ impl Audit {
     /// Writes the figures of the chain.
     pub fn publish(&self, recorder: &impl Recorder) {
         let describe = SharedString::const_str;
-        recorder.describe_counter(KeyName::from(APPENDS), None, describe("Audit entries by what became of them."));
-        recorder.describe_gauge(KeyName::from(DEPTH), None, describe("Audit entries when this copy wrote last."));
-        recorder.describe_gauge(KeyName::from(WRITTEN), None, describe("When this copy wrote the last audit entry."));
-        recorder.describe_gauge(KeyName::from(INTACT), None, describe("Whether the last verification found no break."));
+        recorder.describe_counter(
+            KeyName::from(APPENDS),
+            None,
+            describe("Audit entries by what became of them."),
+        );
+        recorder.describe_gauge(
+            KeyName::from(DEPTH),
+            None,
+            describe("Audit entries when this copy wrote last."),
+        );
+        recorder.describe_gauge(
+            KeyName::from(WRITTEN),
+            None,
+            describe("When this copy wrote the last audit entry."),
+        );
+        recorder.describe_gauge(
+            KeyName::from(INTACT),
+            None,
+            describe("Whether the last verification found no break."),
+        );
         let stats = self.0.store.audit_stats();
-        for (status, count) in [("signed", stats.signed), ("fallback", stats.unsigned), ("error", stats.failed)] {
+        for (status, count) in
+            [("signed", stats.signed), ("fallback", stats.unsigned), ("error", stats.failed)]
+        {
             let labels = vec![Label::from_static_parts("status", status)];
             recorder.register_counter(&Key::from_parts(APPENDS, labels), &METADATA).absolute(count);
         }

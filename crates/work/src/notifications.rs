@@ -175,7 +175,9 @@ impl Notifications {
         recorder.describe_counter(KeyName::from(TOLD), None, text);
         for kind in SinkKind::ALL {
             let lanes = self.0.lanes.iter().filter(|lane| lane.kind() == kind);
-            let Some(counts) = lanes.map(Lane::counts).reduce(|a, b| [a[0] + b[0], a[1] + b[1]]) else { continue };
+            let Some(counts) = lanes.map(Lane::counts).reduce(|a, b| [a[0] + b[0], a[1] + b[1]]) else {
+                continue;
+            };
             for (outcome, count) in ["delivered", "lost"].into_iter().zip(counts) {
                 let labels = [("sink", kind.as_str()), ("outcome", outcome)];
                 let labels = labels.map(|(key, value)| Label::from_static_parts(key, value)).to_vec();

@@ -21,7 +21,8 @@ pub(super) fn run(context: &Context<'_>, command: &AuditCommand) -> Result<ExitC
     let config = &loaded.config;
     match command {
         AuditCommand::Verify { expect } => {
-            let report = context.wait(with_store(config, async |store| verify(config, store, expect).await))?;
+            let report =
+                context.wait(with_store(config, async |store| verify(config, store, expect).await))?;
             Ok(tell(context, &report))
         }
         AuditCommand::Export { format, since, until } => {
@@ -65,7 +66,9 @@ fn tell(context: &Context<'_>, report: &Report) -> ExitCode {
             fault.position,
             fault.what
         ),
-        None => format!("{} The audit trail is intact: {entries} entries.\n", context.output.mark(Mark::Good)),
+        None => {
+            format!("{} The audit trail is intact: {entries} entries.\n", context.output.mark(Mark::Good))
+        }
     };
     let end = if *position < 0 { String::new() } else { format!("{position}:{link}\n") };
     context.output.result(&format!("{text}{end}"), &document);
@@ -73,7 +76,8 @@ fn tell(context: &Context<'_>, report: &Report) -> ExitCode {
         context.output.note(&format!("{unsigned} entries were written without a key."));
     }
     if *unknown_key > 0 {
-        let text = "entries are signed with another secret than the one in use; their signatures were not checked";
+        let text =
+            "entries are signed with another secret than the one in use; their signatures were not checked";
         context.output.note(&format!("{unknown_key} {text}."));
     }
     if report.is_intact() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use quarterdeck_domain::clock::SystemClock;
 use quarterdeck_domain::notification::{Category, Notification, Severity};
-use quarterdeck_work::notifications::{Patience, Trial, try_out};
+use quarterdeck_work::notifications::{Patience, SinkKind, Trial, try_out};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -33,6 +33,9 @@ fn line(context: &Context<'_>, trial: &Trial) -> String {
         None => "the log, for no sink is configured".to_owned(),
     };
     match &trial.outcome {
+        Ok(()) if trial.kind == SinkKind::Console => {
+            format!("{} {place}: the server writes it there\n", context.output.mark(Mark::Good))
+        }
         Ok(()) => format!("{} {place}: delivered\n", context.output.mark(Mark::Good)),
         Err(why) => format!("{} {place}: {why}\n", context.output.mark(Mark::Bad)),
     }

@@ -34,7 +34,9 @@ pub(super) fn run(context: &Context<'_>, command: &UserCommand) -> Result<ExitCo
                 .map_err(|rule| Failure::usage(format!("the login name {rule}")))?;
             let chosen = Chosen::ask(context, password, config)?;
             let user = context.wait(with_accounts(config, async |auth| {
-                Ok(auth.create_user(&Actor::system("cli.user_create"), name, chosen.password.clone(), *role).await?)
+                Ok(auth
+                    .create_user(&Actor::system("cli.user_create"), name, chosen.password.clone(), *role)
+                    .await?)
             }))?;
             let done = format!("Made the account {} ({}).", harmless(&user.username), user.role);
             chosen.report(context, &done, json!({ "user": shown(&user) }));

@@ -65,11 +65,7 @@ impl Format {
 ///
 /// # Errors
 /// The store's own; 500/8002 for an entry that cannot be read.
-pub async fn page(
-    store: &Store,
-    export: Export,
-    last: Option<&Stored>,
-) -> Result<Option<(String, Stored)>> {
+pub async fn page(store: &Store, export: Export, last: Option<&Stored>) -> Result<Option<(String, Stored)>> {
     let rows = audit::after(store.read(), export.since, export.until, last, PAGE).await?;
     let mut lines = String::new();
     for row in &rows {
@@ -128,7 +124,11 @@ fn write_csv(row: &Stored, lines: &mut String) -> Result<()> {
 
 /// A cell that no spreadsheet takes for a formula: what begins like one gets an apostrophe before it.
 fn cell(text: &str) -> String {
-    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) { "'" } else { "" };
+    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
+        "'"
+    } else {
+        ""
+    };
     if guard.is_empty() && !text.contains(['"', ',', ';', '\r', '\n']) && text.trim() == text {
         return text.to_owned();
     }

@@ -90,10 +90,9 @@ impl SinkKind {
             Self::Webhook => (&["url", "secret"], &[]),
             Self::Ntfy => (&["topic"], &["server_url", "token"]),
             Self::Slack => (&["url"], &[]),
-            Self::Email => (
-                &["host", "to_addrs"],
-                &["port", "username", "password", "from_addr", "use_tls", "ca_file"],
-            ),
+            Self::Email => {
+                (&["host", "to_addrs"], &["port", "username", "password", "from_addr", "use_tls", "ca_file"])
+            }
         };
         Names { required, optional }
     }
@@ -152,7 +151,9 @@ impl Given {
 }
 
 fn is_placeholder(text: &str) -> bool {
-    text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(|name| !name.contains(['$', '{', '}']))
+    text.strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'))
+        .is_some_and(|name| !name.contains(['$', '{', '}']))
 }
 
 /// Puts the values of variables where `${NAME}` stands.

@@ -61,7 +61,8 @@ impl Resolve for Names {
         let allow_private = self.allow_private;
         Box::pin(async move {
             let host = name.as_str();
-            let allowed = |ip: IpAddr| allow_private || is_public(ip) || host == "localhost" && ip.is_loopback();
+            let allowed =
+                |ip: IpAddr| allow_private || is_public(ip) || host == "localhost" && ip.is_loopback();
             let found = tokio::net::lookup_host((host, 0)).await?;
             let found: Vec<SocketAddr> = found.filter(|address| allowed(address.ip())).collect();
             if found.is_empty() {
@@ -118,9 +119,27 @@ mod tests {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
         for private in [
-            "10.0.0.1", "172.16.0.1", "192.168.1.1", "127.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
-            "198.18.0.1", "192.0.0.1", "203.0.113.1", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1",
-            "fc00::1", "ff02::1", "2001:db8::1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "2002:a00:1::",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "198.18.0.1",
+            "192.0.0.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "ff02::1",
+            "2001:db8::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "2002:a00:1::",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
@@ -128,12 +147,18 @@ mod tests {
 
     #[test]
     fn an_address_is_refused_by_rule_and_never_repeated() {
-        for good in ["https://hooks.example/x", "http://127.0.0.1:8/x", "http://localhost/", "https://[::1]/"] {
+        for good in ["https://hooks.example/x", "http://127.0.0.1:8/x", "http://localhost/", "https://[::1]/"]
+        {
             assert!(address(good, false).is_ok(), "{good}");
         }
         for bad in [
-            "http://hooks.example/s3cret", "ftp://hooks.example/s3cret", "https://u:s3cret@hooks.example/",
-            "https://10.0.0.1/s3cret", "https://169.254.169.254/s3cret", "https://[fc00::1]/s3cret", "s3cret",
+            "http://hooks.example/s3cret",
+            "ftp://hooks.example/s3cret",
+            "https://u:s3cret@hooks.example/",
+            "https://10.0.0.1/s3cret",
+            "https://169.254.169.254/s3cret",
+            "https://[fc00::1]/s3cret",
+            "s3cret",
         ] {
             let rule = address(bad, false).unwrap_err();
             assert!(rule.starts_with("must ") && !rule.contains("s3cret"), "{rule}");

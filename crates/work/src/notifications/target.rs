@@ -63,9 +63,9 @@ impl Target {
 /// The key of a webhook: the bytes behind `whsec_`, or the text itself.
 fn key(secret: &str) -> Result<SecretBytes, String> {
     let bytes = match secret.strip_prefix("whsec_") {
-        Some(encoded) => STANDARD
-            .decode(encoded)
-            .map_err(|_| "params.secret must be Base64 after whsec_".to_owned())?,
+        Some(encoded) => {
+            STANDARD.decode(encoded).map_err(|_| "params.secret must be Base64 after whsec_".to_owned())?
+        }
         None => secret.as_bytes().to_vec(),
     };
     if bytes.len() < MIN_SECRET {
