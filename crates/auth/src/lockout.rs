@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use quarterdeck_domain::approval::RiskLevel;
-use quarterdeck_domain::audit::{Actor, Entry, STRANGER, Verdict};
+use quarterdeck_domain::audit::{Entry, STRANGER, Verdict};
 use quarterdeck_domain::role::HumanRole;
 use quarterdeck_domain::user::User;
 use quarterdeck_domain::{Error, ErrorCode, Result};
@@ -45,13 +45,6 @@ pub(crate) struct Attempt {
     pub(crate) client: Client,
     /// What was asked for.
     pub(crate) operation: &'static str,
-}
-
-impl Attempt {
-    fn actor(&self) -> Actor {
-        let Client { request_id, .. } = &self.client;
-        Actor { ip: self.client.ip(), request_id: request_id.clone(), ..Actor::stranger(self.operation) }
-    }
 }
 
 /// What became of a failure.
@@ -120,7 +113,7 @@ impl Auth {
         recorded: &Recorded,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        let (window, actor) = (now - self.window(), attempt.actor());
+        let (window, actor) = (now - self.window(), attempt.client.stranger(attempt.operation));
         let locks = matches!(recorded, Recorded::Locks(_));
         let is_first = match (recorded, &attempt.account) {
             (Recorded::Locked(_), _) => return Ok(()),

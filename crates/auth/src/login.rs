@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use quarterdeck_domain::approval::RiskLevel;
-use quarterdeck_domain::audit::{Actor, Entry};
+use quarterdeck_domain::audit::{Actor, Entry, STRANGER};
 use quarterdeck_domain::clock::random_bytes;
 use quarterdeck_domain::role::{HumanRole, OrgRole};
 use quarterdeck_domain::text::NotBlank;
@@ -46,6 +46,11 @@ impl Client {
     pub(crate) fn actor(&self, id: &str, name: &str, operation: &'static str) -> Actor {
         let request_id = self.request_id.clone();
         Actor { id: id.into(), name: name.into(), operation, ip: self.ip(), request_id }
+    }
+
+    /// Somebody at this end who has not proved who they are.
+    pub(crate) fn stranger(&self, operation: &'static str) -> Actor {
+        self.actor(STRANGER, STRANGER, operation)
     }
 }
 

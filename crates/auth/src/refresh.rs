@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use quarterdeck_domain::approval::RiskLevel;
-use quarterdeck_domain::audit::{Actor, Entry, Verdict};
+use quarterdeck_domain::audit::{Entry, Verdict};
 use quarterdeck_domain::{Error, ErrorCode, Result};
 use quarterdeck_store::refresh_token::{self, Consumed};
 use quarterdeck_store::{session, user};
@@ -61,12 +61,7 @@ impl Auth {
                                 "A used refresh token came back; ended the session of {}",
                                 user.username
                             );
-                            let Client { request_id, .. } = &client;
-                            let actor = Actor {
-                                ip: client.ip(),
-                                request_id: request_id.clone(),
-                                ..Actor::stranger("auth.refresh")
-                            };
+                            let actor = client.stranger("auth.refresh");
                             let entry = Entry::new(&actor, "session:replay", now, reason);
                             tx.audit(entry.verdict(Verdict::Deny).risk(RiskLevel::High));
                             return Ok(Outcome::Ended(session_id));

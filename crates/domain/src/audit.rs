@@ -15,6 +15,7 @@ use crate::user::SYSTEM_USER;
 
 wire_enum! {
     /// What was decided about an action.
+    #[schema(as = AuditVerdict)]
     Verdict {
         /// It was done.
         Allow = "allow",
@@ -50,16 +51,12 @@ impl Actor {
     pub fn system(operation: &'static str) -> Self {
         Self { id: SYSTEM_USER.into(), name: SYSTEM_USER.into(), operation, ip: None, request_id: None }
     }
-
-    /// Somebody who has not proved who they are.
-    pub fn stranger(operation: &'static str) -> Self {
-        Self { id: STRANGER.into(), name: STRANGER.into(), operation, ip: None, request_id: None }
-    }
 }
 
 /// One entry of the record, as it is kept and shown. The order of its members is the canonical one:
 /// that of their names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuditRecord)]
 pub struct Entry {
     /// `category:action`.
     #[schema(pattern = "^[a-z0-9_]+:[a-z0-9_]+$")]

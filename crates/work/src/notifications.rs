@@ -195,7 +195,9 @@ pub async fn try_out(
     patience: &Patience,
 ) -> Vec<Trial> {
     let chosen = config.sinks.iter().any(|sink| sink.enabled);
-    let trials = open(config, variable).into_iter().map(|(number, kind, sink)| async move {
+    // What steps in for sinks that do not work is no answer to whether they do.
+    let tried = open(config, variable).into_iter().filter(|(number, ..)| !chosen || number.is_some());
+    let trials = tried.map(|(number, kind, sink)| async move {
         let outcome = match sink {
             Ok(sink) => {
                 let sent = sink.deliver(notification, notification.timestamp, patience.attempt).await;
@@ -203,12 +205,13 @@ pub async fn try_out(
             }
             Err(why) => Err(why),
         };
-        Trial { number: chosen.then_some(number), kind, outcome }
+        Trial { number, kind, outcome }
     });
     join_all(trials).await
 }
 
-type Opened = (usize, SinkKind, Result<Sink, String>);
+/// Place in the configuration, kind, and the sink or why there is none.
+type Opened = (Option<usize>, SinkKind, Result<Sink, String>);
 
 /// The sinks in use, and the console when there would be none.
 fn open(config: &NotificationsConfig, variable: Variables<'_>) -> Vec<Opened> {
@@ -218,10 +221,11 @@ fn open(config: &NotificationsConfig, variable: Variables<'_>) -> Vec<Opened> {
         Sink::open(target, network::client(allow_private)?)
     };
     let enabled = config.sinks.iter().enumerate().filter(|(_, sink)| sink.enabled);
-    let mut opened: Vec<Opened> =
-        enabled.map(|(number, config)| (number, config.kind, sink(config.kind, &config.params))).collect();
+    let mut opened: Vec<Opened> = enabled
+        .map(|(number, config)| (Some(number), config.kind, sink(config.kind, &config.params)))
+        .collect();
     if opened.iter().all(|(_, _, sink)| sink.is_err()) {
-        opened.push((opened.len(), SinkKind::Console, sink(SinkKind::Console, &Params::default())));
+        opened.push((None, SinkKind::Console, sink(SinkKind::Console, &Params::default())));
     }
     opened
 }

@@ -210,11 +210,11 @@ fn instant(name: &str, text: Option<&str>) -> DomainResult<Option<DateTime<Utc>>
     text.map(parse).transpose().map_err(refuse)
 }
 
+/// From when and until when.
+type Span = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
 /// A span of time that is not upside down.
-fn span(
-    since: Option<&str>,
-    until: Option<&str>,
-) -> DomainResult<(Option<DateTime<Utc>>, Option<DateTime<Utc>>)> {
+fn span(since: Option<&str>, until: Option<&str>) -> DomainResult<Span> {
     let (since, until) = (instant("since", since)?, instant("until", until)?);
     match (since, until) {
         (Some(since), Some(until)) if since > until => Err(rule("since", "must not be after until")),

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use quarterdeck_auth::audit_key;
-use quarterdeck_domain::audit::Actor;
 use quarterdeck_domain::clock::SystemClock;
 use quarterdeck_store::Store;
 use quarterdeck_store::audit::{Anchor, Report};

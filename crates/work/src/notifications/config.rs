@@ -184,11 +184,21 @@ impl NotificationsConfig {
 
     /// Whether a secret stands here itself, not the name of a variable that holds it.
     pub fn holds_secrets(&self) -> bool {
-        self.sinks.iter().any(|sink| sink.params.shown().any(|(_, text)| text == MASK))
+        self.sinks.iter().any(SinkConfig::holds_secrets)
     }
 }
 
 impl SinkConfig {
+    /// Whoever has one of these can speak for this program. The rest is masked as well when it is shown,
+    /// for an address or a topic may be as good as a secret.
+    fn holds_secrets(&self) -> bool {
+        let is_secret = |name: &str| match self.kind {
+            SinkKind::Slack => name == "url",
+            _ => ["password", "secret", "token"].contains(&name),
+        };
+        self.params.shown().any(|(name, text)| is_secret(name) && text == MASK)
+    }
+
     fn validate(&self, allow_private: bool) -> Result<(), String> {
         let Names { required, optional } = self.kind.names();
         let kind = self.kind.as_str();

@@ -45,14 +45,14 @@ pub(super) struct Sink {
 
 enum Ready {
     Target(Target),
-    Mail(Post),
+    Mail(Box<Post>),
 }
 
 impl Sink {
     /// Makes ready what a target needs; nothing is sent yet.
     pub(super) fn open(target: Target, client: Client) -> Result<Self, String> {
         let target = match target {
-            Target::Email(mail) => Ready::Mail(Post::new(*mail)?),
+            Target::Email(mail) => Ready::Mail(Box::new(Post::new(*mail)?)),
             other => Ready::Target(other),
         };
         Ok(Self { target, client })

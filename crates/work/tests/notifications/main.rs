@@ -257,6 +257,7 @@ async fn variables_are_filled_in_at_the_start_and_a_missing_one_disables_its_sin
         |variable: &str| json!({"type": "webhook", "params": {"url": "${DECK_URL}", "secret": variable}});
     let config = config(json!([of("${DECK_MISSING}"), of("${DECK_SECRET}")]));
     assert!(!config.holds_secrets(), "only names of variables");
+    let config_of_one = NotificationsConfig { sinks: config.sinks[..1].to_vec(), ..config.clone() };
     let url = receiver.url.clone();
     let variable = move |name: &str| match name {
         "DECK_URL" => Some(format!("{url}/x")),
@@ -271,6 +272,8 @@ async fn variables_are_filled_in_at_the_start_and_a_missing_one_disables_its_sin
     let text = log.text();
     assert!(text.contains("notifications.sink.disabled") && text.contains("DECK_MISSING"), "{text}");
     assert!(!text.contains(SECRET));
+    let trials = try_out(&config_of_one, &|_| None, &news(Severity::Info, "two"), &quick()).await;
+    assert!(trials.len() == 1 && trials[0].outcome.is_err(), "the log is no answer: {trials:?}");
 }
 
 #[tokio::test]
