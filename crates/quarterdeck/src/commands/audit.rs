@@ -60,7 +60,7 @@ fn tell(context: &Context<'_>, report: &Report) -> ExitCode {
     document["intact"] = report.is_intact().into();
     let text = match fault {
         Some(fault) => format!(
-            "{} The audit trail is broken: entry {} {}.\n    The {entries} entries before it are in order.\n",
+            "{} The audit trail is broken: entry {} {}.\n    Entries in order before it: {entries}.\n",
             context.output.mark(Mark::Bad),
             fault.position,
             fault.what

@@ -1,6 +1,6 @@
 //! The audit chain: nobody changes it unnoticed, whatever tools they have, as long as they lack the key.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use quarterdeck_domain::Result;
 use quarterdeck_domain::audit::{Actor, Entry, Verdict};
