@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use quarterdeck_domain::approval::RiskLevel;
+use quarterdeck_domain::audit::{Actor, Entry};
 use quarterdeck_domain::identity::{AuthMethod, Identity};
 use quarterdeck_domain::role::HumanRole;
 use quarterdeck_domain::text::NotBlank;
@@ -10,6 +12,7 @@ use quarterdeck_domain::user::ApiKey;
 use quarterdeck_domain::{Error, Result};
 use quarterdeck_store::{api_key, user};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 
 use crate::login::{gone, random_token};
 use crate::{Auth, MAX_NAME};
@@ -41,7 +44,12 @@ impl Auth {
     /// # Errors
     /// 403/1001 without a session or for a role above the caller's; 422/2000 for an end that is not in
     /// the future; 409/4000 with too many live keys.
-    pub async fn issue_key(self: &Arc<Self>, caller: &Identity, wanted: NewKey) -> Result<IssuedKey> {
+    pub async fn issue_key(
+        self: &Arc<Self>,
+        caller: &Identity,
+        actor: &Actor,
+        wanted: NewKey,
+    ) -> Result<IssuedKey> {
         if caller.auth_method != AuthMethod::Jwt {
             return Err(Error::forbidden("API keys can be issued to a signed-in user only"));
         }
@@ -63,6 +71,10 @@ impl Auth {
             expires_at: wanted.expires_at,
             revoked: false,
         };
+        let reason = format!("Issued the API key {} with the role {}", key.id, key.role);
+        let entry = Entry::new(actor, "key:issue", now, reason)
+            .risk(RiskLevel::Medium)
+            .arguments(&json!({"name": key.name, "role": key.role, "expires_at": key.expires_at}));
         let row = key.clone();
         self.store
             .write(move |tx| {
@@ -73,7 +85,9 @@ impl Auth {
                             "A user holds at most {MAX_LIVE} live API keys"
                         )));
                     }
-                    api_key::insert(tx, &row, &hash).await
+                    api_key::insert(tx, &row, &hash).await?;
+                    tx.audit(entry);
+                    Ok(())
                 })
             })
             .await?;
@@ -90,12 +104,24 @@ impl Auth {
     ///
     /// # Errors
     /// 404/3000 alike for an unknown key and, unless the caller is the CEO, for somebody else's.
-    pub async fn revoke_key(self: &Arc<Self>, caller: &Identity, id: &str) -> Result<()> {
+    pub async fn revoke_key(self: &Arc<Self>, caller: &Identity, actor: &Actor, id: &str) -> Result<()> {
         let found = api_key::by_id(self.store.read(), id).await?;
         let visible = found.filter(|k| *k.user_id == *caller.user_id || caller.role == HumanRole::Ceo);
         let key = visible.ok_or_else(|| Error::missing("API key", id))?;
         let key_id = key.id.clone();
-        if self.store.write(move |tx| Box::pin(async move { api_key::revoke(tx, &key_id).await })).await? {
+        let reason = format!("Revoked the API key {} with the role {}", key.id, key.role);
+        let entry =
+            Entry::new(actor, "key:revoke", self.clock.now(), reason).arguments(&json!({"key_id": key.id}));
+        let revoked = self.store.write(move |tx| {
+            Box::pin(async move {
+                let revoked = api_key::revoke(tx, &key_id).await?;
+                if revoked {
+                    tx.audit(entry);
+                }
+                Ok(revoked)
+            })
+        });
+        if revoked.await? {
             tracing::info!(target: "auth", key_id = %key.id, role = %key.role, user_id = %key.user_id, "api_key.revoked");
         }
         Ok(())

@@ -23,7 +23,7 @@ mod users;
 pub mod cli_token;
 pub mod config;
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::{Error, Result};
@@ -34,9 +34,10 @@ pub use api_keys::{IssuedKey, NewKey};
 pub use config::AuthConfig;
 pub use identify::Credentials;
 pub use jwt::{Claims, Signer};
+pub use lockout::Lockout;
 pub use login::{Client, Issued};
 pub use password::{HashCost, Password};
-pub use secret::{JwtSecret, resolve_secret, stored_secret};
+pub use secret::{JwtSecret, audit_key, resolve_secret, stored_secret};
 pub use sessions::Scope;
 pub use tickets::IssuedTicket;
 
@@ -58,7 +59,10 @@ pub struct Auth {
     hot: Arc<Hot>,
     tickets: Arc<Tickets>,
     live: RwLock<Live>,
+    on_lockout: OnceLock<OnLockout>,
 }
+
+type OnLockout = Box<dyn Fn(&Lockout) + Send + Sync>;
 
 /// What an operator may change while the server runs; bounds are those of [`AuthConfig`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +123,18 @@ impl Auth {
         let live = RwLock::new(Live::from(&config));
         let signer = Signer::new(&secret, config.jwt_algorithm);
         let hasher = Hasher::new(cost)?;
-        Ok(Arc::new(Self { config, store, clock, secret, signer, hasher, hot, tickets, live }))
+        Ok(Arc::new(Self {
+            config,
+            store,
+            clock,
+            secret,
+            signer,
+            hasher,
+            hot,
+            tickets,
+            live,
+            on_lockout: OnceLock::new(),
+        }))
     }
 
     /// The configuration it was started with.
@@ -135,6 +150,18 @@ impl Auth {
     /// Changes what may change while the server runs; counts from the next request on.
     pub fn set_live(&self, live: Live) {
         *self.live.write().unwrap_or_else(|e| e.into_inner()) = live;
+    }
+
+    /// Calls `told` for every account that gets locked through this copy of the program, once that is
+    /// stored. It must not block; only the first listener counts.
+    pub fn on_lockout(&self, told: impl Fn(&Lockout) + Send + Sync + 'static) {
+        let _ = self.on_lockout.set(Box::new(told));
+    }
+
+    fn tell_of_lockout(&self, lockout: &Lockout) {
+        if let Some(told) = self.on_lockout.get() {
+            told(lockout);
+        }
     }
 
     /// How many unused WebSocket tickets a user may hold.

@@ -3,14 +3,49 @@
 //! The stored failures are the only state: the newest row and the count in the window that ends at it
 //! say whether a name is locked and until when, on every copy and after every restart.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use quarterdeck_domain::{Error, ErrorCode, Result};
-use quarterdeck_store::{Connection, Tx, login_attempt};
+use std::net::IpAddr;
 
-use crate::Auth;
+use chrono::{DateTime, TimeDelta, Utc};
+use quarterdeck_domain::approval::RiskLevel;
+use quarterdeck_domain::audit::{Entry, STRANGER, Verdict};
+use quarterdeck_domain::role::HumanRole;
+use quarterdeck_domain::user::User;
+use quarterdeck_domain::{Error, ErrorCode, Result};
+use quarterdeck_store::{Connection, Tx, audit, login_attempt};
+
+use crate::{Auth, Client};
 
 /// Failures from one network may reach this many times the threshold of one name.
 const NETWORK_FACTOR: u64 = 5;
+
+/// Most entries about names that no account has, in the time failures are counted in: a flood of them must
+/// not bury what else is in the audit trail.
+const STRANGERS: u64 = 100;
+
+/// An account that was just locked.
+#[derive(Clone, Debug)]
+pub struct Lockout {
+    /// Whose.
+    pub username: String,
+    /// Their role.
+    pub role: HumanRole,
+    /// Until when.
+    pub until: DateTime<Utc>,
+    /// Where the last failure came from.
+    pub ip: Option<IpAddr>,
+}
+
+/// A failure to prove who one is.
+pub(crate) struct Attempt {
+    /// The lower-cased name it is counted under.
+    pub(crate) name: String,
+    /// The account of that name.
+    pub(crate) account: Option<User>,
+    /// Where it came from.
+    pub(crate) client: Client,
+    /// What was asked for.
+    pub(crate) operation: &'static str,
+}
 
 /// What became of a failure.
 pub(crate) enum Recorded {
@@ -66,6 +101,51 @@ impl Auth {
         }
         login_attempt::insert(tx, name, network, now).await?;
         Ok(self.locked_until(&**tx, name, now).await?.map_or(Recorded::Counted, Recorded::Locks))
+    }
+
+    /// Keeps a failure in the audit trail. Not each: the first of an account within the window and the one
+    /// that locks it, and of names that no account has the first of a network. Such names are not kept at
+    /// all, for people type passwords where names belong.
+    pub(crate) async fn record_attempt(
+        &self,
+        tx: &Tx,
+        attempt: &Attempt,
+        recorded: &Recorded,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let (window, actor) = (now - self.window(), attempt.client.stranger(attempt.operation));
+        let locks = matches!(recorded, Recorded::Locks(_));
+        let is_first = match (recorded, &attempt.account) {
+            (Recorded::Locked(_), _) => return Ok(()),
+            (Recorded::Locks(_), _) => true,
+            (Recorded::Counted, Some(_)) => login_attempt::count(&**tx, &attempt.name, window).await? == 1,
+            (Recorded::Counted, None) => {
+                login_attempt::count_from(&**tx, &attempt.client.network, window).await? == 1
+            }
+        };
+        if !is_first
+            || attempt.account.is_none()
+                && audit::recent(&**tx, STRANGER, window, STRANGERS).await? >= STRANGERS
+        {
+            return Ok(());
+        }
+        let who = attempt.account.as_ref().map_or_else(
+            || "a name that no account has".to_owned(),
+            |user| format!("the account {}", user.username),
+        );
+        let (action, reason) = match locks {
+            true => ("auth:lockout", format!("Too many failures have locked {who} for a while")),
+            false => ("auth:login_failed", format!("A wrong password for {who}")),
+        };
+        let risk = match &attempt.account {
+            Some(user) if locks && matches!(user.role, HumanRole::Ceo | HumanRole::Manager) => {
+                RiskLevel::High
+            }
+            _ if locks => RiskLevel::Medium,
+            _ => RiskLevel::Low,
+        };
+        tx.audit(Entry::new(&actor, action, now, reason).verdict(Verdict::Deny).risk(risk));
+        Ok(())
     }
 
     /// Refuses a network that has failed with many names.

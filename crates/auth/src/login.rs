@@ -1,10 +1,13 @@
 //! Signing in and out, and the first account.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
+use quarterdeck_domain::approval::RiskLevel;
+use quarterdeck_domain::audit::{Actor, Entry, STRANGER};
 use quarterdeck_domain::clock::random_bytes;
 use quarterdeck_domain::role::{HumanRole, OrgRole};
 use quarterdeck_domain::text::NotBlank;
@@ -15,7 +18,7 @@ use quarterdeck_store::{Tx, login_attempt, refresh_token, session, user};
 use secrecy::SecretString;
 
 use crate::identify::unauthorized;
-use crate::lockout::{self, Recorded};
+use crate::lockout::{self, Attempt, Lockout, Recorded};
 use crate::{Auth, Credentials, Live, MAX_NAME, Password, identify};
 
 /// Longest user agent that is stored, in characters.
@@ -30,6 +33,25 @@ pub struct Client {
     pub network: String,
     /// `User-Agent`; cut at 512 characters.
     pub user_agent: String,
+    /// Id of the request.
+    pub request_id: Option<Arc<str>>,
+}
+
+impl Client {
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.ip_address.parse().ok()
+    }
+
+    /// This user, at this end.
+    pub(crate) fn actor(&self, id: &str, name: &str, operation: &'static str) -> Actor {
+        let request_id = self.request_id.clone();
+        Actor { id: id.into(), name: name.into(), operation, ip: self.ip(), request_id }
+    }
+
+    /// Somebody at this end who has not proved who they are.
+    pub(crate) fn stranger(&self, operation: &'static str) -> Actor {
+        self.actor(STRANGER, STRANGER, operation)
+    }
 }
 
 /// A session that has just begun or moved on: what the cookies carry.
@@ -98,6 +120,10 @@ impl Auth {
                         ErrorCode::ResourceConflict => error.because("setup_race_detected"),
                         _ => error,
                     })?;
+                    let actor = client.actor(&user.id, &user.username, "auth.setup");
+                    let reason = format!("Made the first account, {}, CEO and owner", user.username);
+                    let entry = Entry::new(&actor, "auth:setup", auth.clock.now(), reason);
+                    tx.audit(entry.risk(RiskLevel::High));
                     auth.open_session(tx, user, &client).await
                 })
             })
@@ -142,24 +168,27 @@ impl Auth {
         }
         match candidate {
             Some(user) if matches => self.finish_login(user, name, &password, client).await,
-            _ => {
-                let refusal = invalid_credentials();
-                Err(self.count_failure(name, client.network, refusal).await?)
+            account => {
+                let attempt = Attempt { name, account, client, operation: "auth.login" };
+                Err(self.count_failure(attempt, invalid_credentials()).await?)
             }
         }
     }
 
     /// Stores one failure of a name and says what to answer.
-    pub(crate) async fn count_failure(
-        self: &Arc<Self>,
-        name: String,
-        network: String,
-        refusal: Error,
-    ) -> Result<Error> {
-        let (auth, now, username) = (Arc::clone(self), self.clock.now(), name.clone());
+    pub(crate) async fn count_failure(self: &Arc<Self>, attempt: Attempt, refusal: Error) -> Result<Error> {
+        let (auth, now) = (Arc::clone(self), self.clock.now());
+        let (username, account, ip) = (attempt.name.clone(), attempt.account.clone(), attempt.client.ip());
         let recorded = self
             .store
-            .write(move |tx| Box::pin(async move { auth.record_failure(tx, &name, &network, now).await }))
+            .write(move |tx| {
+                Box::pin(async move {
+                    let Attempt { name, client, .. } = &attempt;
+                    let recorded = auth.record_failure(tx, name, &client.network, now).await?;
+                    auth.record_attempt(tx, &attempt, &recorded, now).await?;
+                    Ok(recorded)
+                })
+            })
             .await?;
         Ok(match recorded {
             Recorded::Counted => refusal,
@@ -169,6 +198,9 @@ impl Auth {
                     target: "auth", username, threshold, duration_minutes = lockout_duration_minutes,
                     "auth.account_locked"
                 );
+                if let Some(User { username, role, .. }) = account {
+                    self.tell_of_lockout(&Lockout { username, role, until, ip });
+                }
                 lockout::locked(until, now)
             }
             Recorded::Locked(until) => lockout::locked(until, now),
@@ -209,6 +241,8 @@ impl Auth {
                         user.password_hash = new_hash;
                     }
                     let failures = login_attempt::clear(tx, &name).await?;
+                    let actor = client.actor(&user.id, &user.username, "auth.login");
+                    tx.audit(Entry::new(&actor, "auth:login", now, "Signed in"));
                     Ok((auth.open_session(tx, user, &client).await?, failures))
                 })
             })
@@ -304,7 +338,7 @@ impl Auth {
     }
 
     /// Ends the session of whatever valid token is shown. Says nothing about whether there was one.
-    pub async fn logout(self: &Arc<Self>, shown: Credentials<'_>) {
+    pub async fn logout(self: &Arc<Self>, shown: Credentials<'_>, client: Client) {
         let cookie = shown.cookie.and_then(|token| self.signer.verify_ignoring_expiry(token));
         let claims = cookie.or_else(|| {
             let header = shown.authorization?.ok()?;
@@ -316,7 +350,7 @@ impl Auth {
         }
         self.tickets.purge_session(&claims.jti);
         let (user_id, session_id) = (claims.sub.clone(), claims.jti.clone());
-        match self.end_session(claims).await {
+        match self.end_session(claims, client).await {
             Ok(true) => tracing::info!(
                 target: "auth", user_id, session = short(&session_id), revoked_by = "logout", "session.revoked"
             ),
@@ -326,13 +360,14 @@ impl Auth {
     }
 
     /// Whether the session of a token ended by this.
-    async fn end_session(self: &Arc<Self>, claims: crate::Claims) -> Result<bool> {
+    async fn end_session(self: &Arc<Self>, claims: crate::Claims, client: Client) -> Result<bool> {
         let auth = Arc::clone(self);
         self.store
             .write(move |tx| {
                 Box::pin(async move {
                     let now = auth.clock.now();
                     let Some(user) = user::lock(tx, &claims.sub).await? else { return Ok(false) };
+                    let actor = client.actor(&user.id, &user.username, "auth.logout");
                     if session::by_id(&**tx, &claims.jti).await?.is_none() {
                         // A token without a row would outlive its logout; leave a tombstone.
                         let tombstone = Session {
@@ -349,7 +384,11 @@ impl Auth {
                         };
                         session::upsert(tx, &tombstone).await?;
                     }
-                    session::revoke(tx, &claims.jti, now).await
+                    let ended = session::revoke(tx, &claims.jti, now).await?;
+                    if ended {
+                        tx.audit(Entry::new(&actor, "auth:logout", now, "Signed out"));
+                    }
+                    Ok(ended)
                 })
             })
             .await

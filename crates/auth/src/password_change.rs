@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use quarterdeck_domain::approval::RiskLevel;
+use quarterdeck_domain::audit::{Actor, Entry};
 use quarterdeck_domain::identity::{AuthMethod, Identity};
 use quarterdeck_domain::user::SYSTEM_USER;
 use quarterdeck_domain::{Error, ErrorCode, Result};
 use quarterdeck_store::{login_attempt, refresh_token, session, user};
 
+use crate::lockout::{self, Attempt};
 use crate::login::gone;
-use crate::{Auth, Client, Issued, Password, lockout};
+use crate::{Auth, Client, Issued, Password};
 
 impl Auth {
     /// Replaces the caller's password, ends every session they have and begins a new one.
@@ -40,7 +43,8 @@ impl Auth {
         if !self.hasher.verify(&current, &before.password_hash).await? {
             let refusal = Error::with(ErrorCode::Unauthorized, "Invalid current password")
                 .because("invalid_current_password");
-            return Err(self.count_failure(name, client.network, refusal).await?);
+            let attempt = Attempt { name, account: Some(before), client, operation: "auth.change_password" };
+            return Err(self.count_failure(attempt, refusal).await?);
         }
         if current.same_as(&new) {
             return Err(Error::rule("The new password must differ from the current one"));
@@ -57,6 +61,8 @@ impl Auth {
                         return Err(Error::with(ErrorCode::Unauthorized, "Invalid current password"));
                     }
                     user::set_password(tx, &user.id, &new_hash, false, now).await?;
+                    let actor = client.actor(&user.id, &user.username, "auth.change_password");
+                    tx.audit(Entry::new(&actor, "user:password_change", now, "Changed their own password"));
                     session::revoke_all(tx, &user.id, None, now).await?;
                     refresh_token::use_up_user(tx, &user.id, now).await?;
                     user.password_hash = new_hash;
@@ -90,6 +96,10 @@ impl Auth {
             .write(move |tx| {
                 Box::pin(async move {
                     user::set_password(tx, &user.id, &hash, true, now).await?;
+                    let reason = format!("Gave {} a new password and ended all sessions", user.username);
+                    let actor = Actor::system("cli.user_reset_password");
+                    let entry = Entry::new(&actor, "user:password_reset", now, reason);
+                    tx.audit(entry.risk(RiskLevel::High));
                     session::revoke_all(tx, &user.id, None, now).await?;
                     refresh_token::use_up_user(tx, &user.id, now).await?;
                     login_attempt::clear(tx, &name).await.map(drop)

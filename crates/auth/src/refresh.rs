@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use quarterdeck_domain::approval::RiskLevel;
+use quarterdeck_domain::audit::{Entry, Verdict};
 use quarterdeck_domain::{Error, ErrorCode, Result};
 use quarterdeck_store::refresh_token::{self, Consumed};
 use quarterdeck_store::{session, user};
@@ -52,10 +54,17 @@ impl Auth {
                         Consumed::Unknown => return Ok(Outcome::Rejected("not_found_or_expired")),
                         Consumed::Replayed { session_id, used_at } => {
                             let late = now - used_at > REPLAY_GRACE;
-                            return Ok(match late && session::revoke(tx, &session_id, now).await? {
-                                true => Outcome::Ended(session_id),
-                                false => Outcome::Rejected("replay_detected"),
-                            });
+                            if !late || !session::revoke(tx, &session_id, now).await? {
+                                return Ok(Outcome::Rejected("replay_detected"));
+                            }
+                            let reason = format!(
+                                "A used refresh token came back; ended the session of {}",
+                                user.username
+                            );
+                            let actor = client.stranger("auth.refresh");
+                            let entry = Entry::new(&actor, "session:replay", now, reason);
+                            tx.audit(entry.verdict(Verdict::Deny).risk(RiskLevel::High));
+                            return Ok(Outcome::Ended(session_id));
                         }
                     };
                     if session::is_revoked(&**tx, &session_id).await? {

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use quarterdeck_domain::clock::{SharedClock, random_bytes};
 use quarterdeck_domain::{Error, Result};
+use quarterdeck_store::audit::AuditKey;
 use quarterdeck_store::{Store, setting};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
@@ -103,6 +104,19 @@ pub async fn resolve_secret(
         })
         .await?;
     JwtSecret::new(kept).map_err(Error::internal)
+}
+
+/// What audit entries are signed with, when the secret is known: `configured`, or stored by an earlier start.
+///
+/// # Errors
+/// The store's own.
+pub async fn audit_key(store: &Store, configured: &SecretString) -> Result<Option<AuditKey>> {
+    let configured = configured.expose_secret().trim();
+    let known = match configured.is_empty() {
+        true => stored_secret(store).await?,
+        false => Some(SecretString::from(configured)),
+    };
+    Ok(known.map(|secret| AuditKey::derive(secret.expose_secret().as_bytes())))
 }
 
 /// The stored secret, without asking for one to be made; for the command line next to a server.

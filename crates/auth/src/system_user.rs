@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use quarterdeck_domain::approval::RiskLevel;
+use quarterdeck_domain::audit::{Actor, Entry};
 use quarterdeck_domain::clock::random_bytes;
 use quarterdeck_domain::role::{HumanRole, OrgRole};
 use quarterdeck_domain::user::{SYSTEM_USER, User};
@@ -59,6 +61,10 @@ impl Auth {
                     roles.push(OrgRole::Owner);
                     roles.sort();
                     user::set_org_roles(tx, &first.id, &roles, &first.scoped_departments, now).await?;
+                    let reason = format!("Nobody was an owner, so {} became one", first.username);
+                    let actor = Actor::system("auth.first_owner");
+                    let entry = Entry::new(&actor, "user:org_role_grant", now, reason);
+                    tx.audit(entry.risk(RiskLevel::High));
                     Ok(Some(first.id))
                 })
             })

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::approval::RiskLevel;
 use crate::role::wire_enum;
+use crate::user::SYSTEM_USER;
 
 wire_enum! {
     /// What was decided about an action.
+    #[schema(as = AuditVerdict)]
     Verdict {
         /// It was done.
         Allow = "allow",
@@ -24,6 +27,9 @@ wire_enum! {
         OutputScan = "output_scan",
     }
 }
+
+/// Id and name of who has not proved who they are.
+pub const STRANGER: &str = "anonymous";
 
 /// Who acts, and through which operation. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,15 +49,17 @@ pub struct Actor {
 impl Actor {
     /// A part of this program that acts without being asked, such as `approvals.expiry`.
     pub fn system(operation: &'static str) -> Self {
-        Self { id: "system".into(), name: "system".into(), operation, ip: None, request_id: None }
+        Self { id: SYSTEM_USER.into(), name: SYSTEM_USER.into(), operation, ip: None, request_id: None }
     }
 }
 
 /// One entry of the record, as it is kept and shown. The order of its members is the canonical one:
 /// that of their names.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuditRecord)]
 pub struct Entry {
     /// `category:action`.
+    #[schema(pattern = "^[a-z0-9_]+:[a-z0-9_]+$")]
     pub action_type: String,
     /// User id of who acted.
     pub actor: String,
@@ -62,14 +70,17 @@ pub struct Entry {
     /// The approval that decides it.
     pub approval_id: Option<String>,
     /// SHA-256 of what was asked for, lower-case hex; the arguments are not kept.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub arguments_hash: String,
     /// `high` when rules decided, `low` when a guess did.
     pub confidence: String,
     /// Time the decision took, in milliseconds.
+    #[schema(minimum = 0)]
     pub evaluation_duration_ms: f64,
     /// Unique.
     pub id: String,
     /// Where the request came from.
+    #[schema(value_type = Option<String>)]
     pub ip: Option<IpAddr>,
     /// Rules that matched.
     pub matched_rules: Vec<String>,
@@ -82,6 +93,7 @@ pub struct Entry {
     /// The task it is about.
     pub task_id: Option<String>,
     /// When; RFC 3339 in UTC with microseconds.
+    #[schema(format = DateTime)]
     pub timestamp: String,
     /// Family of the tool.
     pub tool_category: String,

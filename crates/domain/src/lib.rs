@@ -18,6 +18,7 @@ pub mod event;
 pub mod identity;
 pub mod interrupt;
 pub mod meeting;
+pub mod notification;
 pub mod role;
 pub mod setting;
 pub mod sink;

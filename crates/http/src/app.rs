@@ -14,11 +14,13 @@ use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::{Signal, Store};
 use quarterdeck_work::approvals::Approvals;
+use quarterdeck_work::audit::Audit;
 use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::backups::Backups;
 use quarterdeck_work::escalations::Escalations;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::meetings::Meetings;
+use quarterdeck_work::notifications::Notifications;
 use quarterdeck_work::settings::Settings;
 use quarterdeck_work::tasks::Tasks;
 
@@ -68,6 +70,10 @@ pub struct Parts {
     pub tasks: Tasks,
     /// What people have to decide.
     pub approvals: Approvals,
+    /// The audit trail.
+    pub audit: Audit,
+    /// Tells people what they did not ask for.
+    pub notifications: Notifications,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

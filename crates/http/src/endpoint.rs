@@ -269,9 +269,9 @@ impl Docs {
         self.success(101, Content::Nothing)
     }
 
-    /// Answers something else than JSON.
-    pub fn gives_content(self, media_type: &'static str) -> Self {
-        self.success(200, Content::Other(media_type))
+    /// Answers something else than JSON: one media type, or several with `, ` between them.
+    pub fn gives_content(self, media_types: &'static str) -> Self {
+        self.success(200, Content::Other(media_types))
     }
 
     fn success(mut self, status: u16, content: Content) -> Self {

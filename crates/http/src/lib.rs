@@ -3,6 +3,7 @@
 //! Nothing but this crate knows HTTP. Endpoints are declared in [`endpoint`]; [`app`] makes the router
 //! of them; [`edge`] wraps it.
 
+pub mod alerts;
 pub mod app;
 pub mod config;
 mod cookies;

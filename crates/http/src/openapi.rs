@@ -145,8 +145,11 @@ fn responses(docs: &Docs, schemas: &mut Schemas, has_parameters: bool) -> Value 
     let description = if docs.summary.is_empty() { "Success" } else { docs.summary };
     let success = match &docs.success.content {
         Content::Nothing => json!({ "description": description }),
-        Content::Other(media_type) => {
-            json!({ "description": description, "content": { *media_type: { "schema": { "type": "string" } } } })
+        Content::Other(media_types) => {
+            let string = || json!({ "schema": { "type": "string" } });
+            let content: Map<_, _> =
+                media_types.split(", ").map(|media_type| (media_type.to_owned(), string())).collect();
+            json!({ "description": description, "content": content })
         }
         Content::Envelope(schema) => success(description, &envelope(schema(schemas))),
         Content::Page(schema) => success(description, &page(schema(schemas))),

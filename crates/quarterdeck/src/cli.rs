@@ -4,10 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use quarterdeck_domain::backup::Component;
 use quarterdeck_domain::role::HumanRole;
+use quarterdeck_store::audit::Anchor;
+use quarterdeck_work::audit::Format;
 
 use crate::Failure;
 use crate::config::{Environment, Flags};
@@ -102,6 +105,12 @@ pub enum Command {
     /// Manage accounts in the local database, for the operator who is locked out
     #[command(subcommand)]
     User(UserCommand),
+    /// Look at the audit trail in the local database
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Look after notifications
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Print a completion script for a shell
     ///
     /// For bash: `quarterdeck completion bash > ~/.local/share/bash-completion/completions/quarterdeck`
@@ -327,6 +336,55 @@ pub enum UserCommand {
         #[command(flatten)]
         password: PasswordArgs,
     },
+}
+
+/// What to do with the audit trail.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Prove that no entry was changed, removed, added or moved
+    ///
+    /// Walks the whole chain, beside a running server or without one. Exits with 1 when it is broken. Keep
+    /// the printed place and link elsewhere, and give them back with --expect: then even a chain that was
+    /// cut off or written anew is noticed.
+    Verify {
+        /// What an earlier verification has printed; may be given several times
+        #[arg(long, value_name = "POSITION:LINK")]
+        expect: Vec<Anchor>,
+    },
+    /// Print the entries, oldest first, with what proves the chain
+    ///
+    /// With --json, one array instead of lines.
+    Export {
+        /// jsonl (one JSON object a line) or csv
+        #[arg(long, value_name = "FORMAT", default_value = "jsonl", value_parser = form, conflicts_with = "json")]
+        format: Format,
+        /// The first instant, such as 2026-01-31T00:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = instant)]
+        since: Option<DateTime<Utc>>,
+        /// The last instant
+        #[arg(long, value_name = "TIME", value_parser = instant)]
+        until: Option<DateTime<Utc>>,
+    },
+}
+
+/// What to do with notifications.
+#[derive(Debug, Subcommand)]
+pub enum NotifyCommand {
+    /// Send a notification to every sink of the configuration, and say which one works
+    Test,
+}
+
+fn form(text: &str) -> Result<Format, String> {
+    match text {
+        "jsonl" | "ndjson" => Ok(Format::Ndjson),
+        "csv" => Ok(Format::Csv),
+        _ => Err("must be jsonl or csv".to_owned()),
+    }
+}
+
+fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text);
+    time.map(|time| time.to_utc()).map_err(|_| "must be a date and time with offset (RFC 3339)".to_owned())
 }
 
 /// Where a password comes from; without a flag it is asked for.

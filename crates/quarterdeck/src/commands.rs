@@ -1,11 +1,13 @@
 //! One file per command.
 
+mod audit;
 mod backup;
 mod completion;
 mod config;
 mod doctor;
 mod events;
 mod migrate;
+mod notify;
 mod openapi;
 mod serve;
 mod status;
@@ -16,7 +18,7 @@ mod wipe;
 use std::future::Future;
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, NotifyCommand};
 use crate::config::{Environment, Loaded, load};
 use crate::{Failure, Output};
 
@@ -40,6 +42,8 @@ pub(crate) fn run(cli: &Cli, environment: &Environment, output: &Output) -> Resu
         Command::Events(command) => events::run(&context, command),
         Command::Openapi => openapi::run(&context),
         Command::User(command) => user::run(&context, command),
+        Command::Audit(command) => audit::run(&context, command),
+        Command::Notify(NotifyCommand::Test) => notify::run(&context),
         Command::Completion { shell } => completion::run(&context, *shell),
         Command::Version { short } => version::run(&context, *short),
     }

@@ -16,6 +16,7 @@ use quarterdeck_http::config::ApiConfig;
 use quarterdeck_store::config::StoreConfig;
 use quarterdeck_work::escalations::EscalationConfig;
 use quarterdeck_work::meetings::MeetingsConfig;
+use quarterdeck_work::notifications::NotificationsConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -26,6 +27,9 @@ pub use load::{Flags, load, named_data_dir};
 /// Dotted names of the values that are never shown.
 pub const SECRETS: [&str; 5] =
     ["api.auth.jwt_secret", "database.url", "nats_url", "redis_url", "settings_key"];
+
+/// Dotted names of values with secrets inside, which mask those by themselves.
+const WITH_SECRETS: [&str; 1] = ["notifications.sinks"];
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -54,6 +58,8 @@ pub struct Config {
     pub database: StoreConfig,
     /// The log.
     pub log: LogConfig,
+    /// Who is told what.
+    pub notifications: NotificationsConfig,
 }
 
 /// The section `communication`.
@@ -123,6 +129,8 @@ pub struct Loaded {
     pub chosen: BTreeMap<String, String>,
     /// Variables that look meant for this program but are unknown to it, one sentence each.
     pub unknown_variables: Vec<String>,
+    /// All variables, for what names one of them. They may hold secrets.
+    pub(crate) environment: Environment,
     origins: BTreeMap<String, Source>,
 }
 
@@ -156,6 +164,7 @@ impl Config {
         self.communication.message_bus.validate()?;
         self.communication.conflict_resolution.escalation.validate(self.database.url.is_some())?;
         self.meetings.validate()?;
+        self.notifications.validate()?;
         match &self.settings_key {
             Some(keys) => quarterdeck_store::seal::Keyring::parse(keys)
                 .map(drop)

@@ -11,6 +11,7 @@ use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::{SharedClock, SystemClock};
 use quarterdeck_domain::event::EventType;
 use quarterdeck_domain::setting::{Registry, SettingSource, api, communication};
+use quarterdeck_http::alerts;
 use quarterdeck_http::app::{App, Parts, VERSION};
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_http::edge::{CorsPolicy, Edge, EdgeConfig, EdgeService, TrustedProxies, wrap};
@@ -23,8 +24,10 @@ use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
 use quarterdeck_work::approvals::Approvals;
+use quarterdeck_work::audit::Audit;
 use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::notifications::{Notifications, Patience};
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
 use serde_json::json;
@@ -183,9 +186,15 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let escalations = gatherings::escalations(life, config, &store, &clock);
     let meetings = gatherings::meetings(life, config, &store, &clock);
     let rights = Rights::of(&store);
+    let notifications = notifications(life, loaded, &clock);
+    alerts::of_lockouts(&auth, &notifications, Arc::clone(&clock));
+    let audit = Audit::new(store.clone(), Arc::clone(&clock), notifications.clone());
+    audit.started(VERSION).await?;
     let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
     let upkeep = Upkeep {
         approvals: approvals.clone(),
+        audit: audit.clone(),
+        notifications: notifications.clone(),
         tasks: tasks.clone(),
         interrupts: interrupts.clone(),
         bus: bus.clone(),
@@ -221,6 +230,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         backups,
         tasks,
         approvals,
+        audit,
+        notifications,
         sockets,
         rights,
         edge,
@@ -315,9 +326,23 @@ fn excluded_paths(config: &Config, settings: &Settings) -> Vec<String> {
     listed.as_array().into_iter().flatten().filter_map(|path| path.as_str().map(str::to_owned)).collect()
 }
 
+/// The sinks of notifications; they are among the last to stop, for others may have something to say.
+fn notifications(life: &mut Lifecycle, loaded: &Loaded, clock: &SharedClock) -> Notifications {
+    let variable = |name: &str| loaded.environment.text(name).map(str::to_owned);
+    let config = &loaded.config.notifications;
+    let notifications = Notifications::start(config, &variable, Arc::clone(clock), &Patience::default());
+    let stopping = notifications.clone();
+    life.started("notifications", Duration::from_secs(5), async move {
+        stopping.stop(Duration::from_secs(4)).await;
+    });
+    notifications
+}
+
 /// What is done again and again while the server runs.
 struct Upkeep {
     approvals: Approvals,
+    audit: Audit,
+    notifications: Notifications,
     interrupts: Interrupts,
     tasks: Tasks,
     bus: Bus,
@@ -332,7 +357,20 @@ impl Upkeep {
     fn start(self, life: &mut Lifecycle) {
         let stopping = CancellationToken::new();
         let (sweeping, ending, folding) = (stopping.clone(), stopping.clone(), stopping.clone());
-        let Self { approvals, interrupts, tasks, bus, auth, edge, limits, logging, sweep } = self;
+        let Self {
+            approvals,
+            audit,
+            notifications,
+            interrupts,
+            tasks,
+            bus,
+            auth,
+            edge,
+            limits,
+            logging,
+            sweep,
+        } = self;
+        let watch = tokio::spawn(audit.clone().watch(stopping.clone()));
         let sweeps = tokio::spawn(async move {
             loop {
                 let pause = *sweep.lock().unwrap_or_else(|e| e.into_inner());
@@ -362,6 +400,8 @@ impl Upkeep {
                         limits.limiter().sweep();
                         limits.limiter().publish(edge.metrics().recorder());
                         bus.publish_stats(edge.metrics().recorder());
+                        audit.publish(edge.metrics().recorder());
+                        notifications.publish(edge.metrics().recorder());
                         edge.metrics().run_upkeep();
                         edge.metrics().set_dropped_log_lines(logging.dropped());
                     }
@@ -370,7 +410,7 @@ impl Upkeep {
         });
         life.started("upkeep", Duration::from_secs(2), async move {
             stopping.cancel();
-            for task in [sweeps, ends, folds] {
+            for task in [watch, sweeps, ends, folds] {
                 if let Err(error) = task.await {
                     tracing::error!(target: "api", error = %error, "api.app.upkeep.ended");
                 }

@@ -4,7 +4,11 @@
 //! entry names as `previous_hash` is SHA-256(`previous|event_hash|signature|timestamp`). The head row holds
 //! the newest link, signed too.
 
+mod query;
+mod verify;
+
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use hmac::{Hmac, KeyInit, Mac};
 use quarterdeck_domain::audit::Entry;
@@ -14,6 +18,10 @@ use sha2::{Digest, Sha256};
 
 use crate::Tx;
 use crate::sql::{execute, one};
+
+pub use query::{Filter, Record, Rules, Stored, after, page, recent};
+pub(crate) use verify::verify;
+pub use verify::{Anchor, Fault, Report};
 
 /// What entries are signed with. Its id is stored beside every signature, so that a key that was replaced
 /// is not taken for a forged entry.
@@ -64,15 +72,49 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// The writing end of the chain.
-#[derive(Default)]
 pub(crate) struct Chain {
     key: RwLock<Option<AuditKey>>,
+    signed: AtomicU64,
+    unsigned: AtomicU64,
+    failed: AtomicU64,
+    newest: AtomicI64,
+    written_at: AtomicI64,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self {
+            key: RwLock::default(),
+            signed: AtomicU64::new(0),
+            unsigned: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            newest: AtomicI64::new(-1),
+            written_at: AtomicI64::new(0),
+        }
+    }
+}
+
+/// What this process has written to the chain since its start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stats {
+    /// Signed entries.
+    pub signed: u64,
+    /// Entries written before there was a key.
+    pub unsigned: u64,
+    /// Entries that could not be written, which undid the change they record.
+    pub failed: u64,
+    /// Entries in the chain when this process wrote last; 0 until then.
+    pub depth: u64,
+    /// When this process wrote last, in seconds since 1970 UTC; 0 until then.
+    pub written_at: f64,
 }
 
 #[derive(FromQueryResult)]
 struct Head {
     position: i64,
     link: String,
+    signature: String,
+    key_id: String,
 }
 
 impl Chain {
@@ -84,32 +126,70 @@ impl Chain {
         self.key.read().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
+    pub(crate) fn stats(&self) -> Stats {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        Stats {
+            signed: read(&self.signed),
+            unsigned: read(&self.unsigned),
+            failed: read(&self.failed),
+            depth: (self.newest.load(Ordering::Relaxed) + 1).unsigned_abs(),
+            written_at: self.written_at.load(Ordering::Relaxed) as f64 / 1e6,
+        }
+    }
+
     /// Appends entries as the last statements of a job: from here to the commit the chain is locked.
     pub(crate) async fn append(&self, tx: &Tx, entries: Vec<Entry>) -> Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
-        let key = self.key();
-        let sign = |parts: &[&[u8]]| key.as_ref().map(|key| key.sign(parts)).unwrap_or_default();
-        let key_id = key.as_ref().map(AuditKey::id).unwrap_or_default();
-        let lock = if tx.get_database_backend() == DbBackend::Postgres { " FOR UPDATE" } else { "" };
-        let sql = format!("SELECT position, link FROM audit_head WHERE id = 1{lock}");
-        let head = one::<Head>(&**tx, &sql, []).await?;
-        let Head { mut position, mut link } =
-            head.ok_or_else(|| Error::internal("the audit chain has lost its head"))?;
-        for entry in &entries {
-            let payload = serde_json::to_string(entry).map_err(Error::internal)?;
-            let event_hash = hex(&Sha256::digest(&payload));
-            let signature = sign(&[event_hash.as_bytes()]);
-            position += 1;
-            insert(tx, position, entry, &payload, &event_hash, &link, &signature, key_id).await?;
-            link = next_link(&link, &event_hash, &signature, &entry.timestamp);
+        let (key, count) = (self.key(), entries.len() as u64);
+        match append(tx, &entries, key.as_ref()).await {
+            Ok(position) => {
+                let counted = if key.is_some() { &self.signed } else { &self.unsigned };
+                counted.fetch_add(count, Ordering::Relaxed);
+                self.newest.fetch_max(position, Ordering::Relaxed);
+                let written_at = entries.iter().filter_map(|entry| recorded_at(entry).ok()).max();
+                self.written_at.fetch_max(written_at.unwrap_or_default(), Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                self.failed.fetch_add(count, Ordering::Relaxed);
+                Err(error)
+            }
         }
-        let signature = sign(&[position.to_string().as_bytes(), link.as_bytes()]);
-        let sql = "UPDATE audit_head SET position = $1, link = $2, signature = $3, key_id = $4 WHERE id = 1";
-        execute(&**tx, sql, [position.into(), link.into(), signature.into(), key_id.into()]).await?;
-        Ok(())
     }
+}
+
+/// Writes the entries; the position of the last one.
+async fn append(tx: &Tx, entries: &[Entry], key: Option<&AuditKey>) -> Result<i64> {
+    let sign = |parts: &[&[u8]]| key.map(|key| key.sign(parts)).unwrap_or_default();
+    let key_id = key.map(AuditKey::id).unwrap_or_default();
+    let lock = if tx.get_database_backend() == DbBackend::Postgres { " FOR UPDATE" } else { "" };
+    let Head { mut position, mut link, .. } = head(&**tx, lock).await?;
+    for entry in entries {
+        let payload = serde_json::to_string(entry).map_err(Error::internal)?;
+        let event_hash = hex(&Sha256::digest(&payload));
+        let signature = sign(&[event_hash.as_bytes()]);
+        position += 1;
+        insert(tx, position, entry, &payload, &event_hash, &link, &signature, key_id).await?;
+        link = next_link(&link, &event_hash, &signature, &entry.timestamp);
+    }
+    let signature = sign(&[position.to_string().as_bytes(), link.as_bytes()]);
+    let sql = "UPDATE audit_head SET position = $1, link = $2, signature = $3, key_id = $4 WHERE id = 1";
+    execute(&**tx, sql, [position.into(), link.into(), signature.into(), key_id.into()]).await?;
+    Ok(position)
+}
+
+async fn head(connection: &impl ConnectionTrait, lock: &str) -> Result<Head> {
+    let sql = format!("SELECT position, link, signature, key_id FROM audit_head WHERE id = 1{lock}");
+    let head = one::<Head>(connection, &sql, []).await?;
+    head.ok_or_else(|| Error::internal("the audit chain has lost its head"))
+}
+
+/// When an entry was made, in microseconds since 1970 UTC.
+fn recorded_at(entry: &Entry) -> Result<i64> {
+    let time = chrono::DateTime::parse_from_rfc3339(&entry.timestamp).map_err(Error::internal)?;
+    Ok(time.timestamp_micros())
 }
 
 #[allow(clippy::too_many_arguments, reason = "the columns of one row")]
@@ -123,14 +203,13 @@ async fn insert(
     signature: &str,
     key_id: &str,
 ) -> Result<()> {
-    let recorded_at = chrono::DateTime::parse_from_rfc3339(&entry.timestamp).map_err(Error::internal)?;
     let sql = "INSERT INTO audit_entries (position, id, recorded_at, actor, agent_id, task_id, tool_name, \
                action_type, verdict, payload, event_hash, previous_hash, signature, key_id) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
     let values = [
         position.into(),
         entry.id.as_str().into(),
-        recorded_at.timestamp_micros().into(),
+        recorded_at(entry)?.into(),
         entry.actor.as_str().into(),
         entry.agent_id.clone().into(),
         entry.task_id.clone().into(),

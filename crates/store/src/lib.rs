@@ -223,6 +223,20 @@ impl Store {
         self.news.chain.set_key(key);
     }
 
+    /// What this process has written to the audit chain.
+    pub fn audit_stats(&self) -> audit::Stats {
+        self.news.chain.stats()
+    }
+
+    /// Walks the whole audit chain, in batches. What `anchors` say of it must still be so; each comes from
+    /// an earlier report. Signatures are checked with the key entries are signed with now.
+    ///
+    /// # Errors
+    /// The database's own; a broken chain is a report.
+    pub async fn verify_audit(&self, anchors: &[audit::Anchor]) -> Result<audit::Report> {
+        audit::verify(self.read(), self.news.chain.key(), anchors).await
+    }
+
     /// What becomes of published events from now on. A server begins with [`Way::Direct`] on SQLite and
     /// [`Way::Log`] on PostgreSQL.
     pub fn publish_by(&self, way: Way) {

@@ -29,6 +29,7 @@ const STEPS: &[Step] = steps![
     4 "0004_tasks",
     5 "0005_approvals",
     7 "0007_escalations",
+    9 "0009_audit_reading",
 ];
 
 /// A migration as the database remembers it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use quarterdeck_store::{Database, Store};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
 use tempfile::TempDir;
 
 /// A database of one test; clones are the same one.
@@ -114,6 +114,17 @@ impl TestDb {
         let paths = folder.map(|entry| entry.expect("a file").path()).filter(|path| path.is_file());
         let files = paths.map(|path| std::fs::read(path).expect("a readable file"));
         String::from_utf8_lossy(&files.collect::<Vec<_>>().concat()).into_owned()
+    }
+
+    /// How SQLite would run a query, for tests of indexes.
+    pub async fn plan(&self, sql: &str) -> String {
+        let Database::Sqlite { path, .. } = &self.database else { return String::new() };
+        let mut connection =
+            SqliteConnectOptions::new().filename(path).connect().await.expect("the file opens");
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        let steps = sqlx::query(sql).fetch_all(&mut connection).await.expect("a plan");
+        let steps = steps.iter().map(|step| step.get::<String, _>("detail"));
+        steps.collect::<Vec<_>>().join("; ")
     }
 
     /// Runs a statement behind the store's back, as an operator with the database's own tools would.

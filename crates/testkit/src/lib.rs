@@ -7,6 +7,7 @@
 mod caller;
 mod db;
 mod nats_server;
+mod receiver;
 mod redis_server;
 mod server;
 mod socket;
@@ -14,6 +15,7 @@ mod socket;
 pub use caller::{Answer, Caller};
 pub use db::TestDb;
 pub use nats_server::NatsServer;
+pub use receiver::{Received, Receiver};
 pub use redis_server::RedisServer;
 pub use server::{Options, PASSWORD, SECRET, TestServer};
 pub use socket::{Closed, Listening, Socket, ticket};

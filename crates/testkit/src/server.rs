@@ -9,11 +9,13 @@ use quarterdeck_auth::{Auth, AuthConfig, HashCost, JwtSecret, NewKey, Password};
 use quarterdeck_bus::message::{self, MessageBus, MessageBusConfig};
 use quarterdeck_bus::sessions::{QUEUE, SessionHub};
 use quarterdeck_bus::{Bus, Options as BusOptions};
+use quarterdeck_domain::audit::Actor;
 use quarterdeck_domain::channel::Shared;
 use quarterdeck_domain::clock::{Clock, ManualClock, SharedClock};
 use quarterdeck_domain::role::HumanRole;
 use quarterdeck_domain::setting::Registry;
 use quarterdeck_domain::text::NotBlank;
+use quarterdeck_http::alerts;
 use quarterdeck_http::app::{App, Parts, VERSION};
 use quarterdeck_http::edge::{Edge, EdgeConfig, EdgeService, wrap};
 use quarterdeck_http::endpoint::Endpoint;
@@ -24,11 +26,13 @@ use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
 use quarterdeck_work::approvals::Approvals;
+use quarterdeck_work::audit::Audit;
 use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::backups::{Backups, Places};
 use quarterdeck_work::escalations::{EscalationConfig, Escalations};
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::meetings::{Conductor, Meetings, MeetingsConfig};
+use quarterdeck_work::notifications::{Notifications, NotificationsConfig, Patience};
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
 use secrecy::{ExposeSecret, SecretString};
@@ -82,6 +86,8 @@ pub struct Options {
     pub conductor: Option<Arc<dyn Conductor>>,
     /// Messages between agents.
     pub messages: MessageBusConfig,
+    /// Who is told what; nobody but the log unless a test is about it.
+    pub notifications: NotificationsConfig,
     /// Endpoints beside those of the program.
     pub endpoints: Vec<Endpoint>,
     /// Folder with what is beside the database; that of the database unless a test says otherwise.
@@ -114,6 +120,7 @@ impl Default for Options {
             meetings: MeetingsConfig::default(),
             conductor: None,
             messages: MessageBusConfig::default(),
+            notifications: NotificationsConfig::default(),
             endpoints: Vec::new(),
             data_dir: PathBuf::new(),
         }
@@ -188,6 +195,9 @@ impl TestServer {
         messages.start().await.expect("messages travel");
         let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None);
         let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
+        let config = &options.notifications;
+        let notifications = Notifications::start(config, &|_| None, Arc::clone(&clock), &Patience::default());
+        alerts::of_lockouts(&auth, &notifications, Arc::clone(&clock));
         App::new(Parts {
             messages,
             autonomy: Autonomy::new(settings.clone(), approvals.clone()),
@@ -198,6 +208,8 @@ impl TestServer {
             bus,
             interrupts: Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock)),
             streams,
+            audit: Audit::new(store.clone(), Arc::clone(&clock), notifications.clone()),
+            notifications,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
             approvals,
@@ -238,7 +250,7 @@ impl TestServer {
         let name = NotBlank::new(username).expect("a name");
         let first = "the first password";
         let password = Password::new(first.to_owned()).expect("a password");
-        let created = self.app.auth.create_user("test", name, password, role).await;
+        let created = self.app.auth.create_user(&Actor::system("test"), name, password, role).await;
         let mut caller = self.anonymous();
         if created.is_ok() {
             let body = json!({"username": username, "password": first});
@@ -265,7 +277,7 @@ impl TestServer {
         let shown = quarterdeck_auth::Credentials { cookie: Some(&cookie), authorization: None };
         let identity = self.app.auth.identify(shown).await.expect("a signed-in owner");
         let wanted = NewKey { name: NotBlank::new("test").expect("a name"), role, expires_at: None };
-        let issued = self.app.auth.issue_key(&identity, wanted).await.expect("a key");
+        let issued = self.app.auth.issue_key(&identity, &Actor::system("test"), wanted).await.expect("a key");
         self.bearer(issued.raw.expose_secret())
     }
 

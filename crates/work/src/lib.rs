@@ -1,10 +1,12 @@
 //! What gets done, and what is decided about it.
 
 pub mod approvals;
+pub mod audit;
 pub mod autonomy;
 pub mod backups;
 pub mod escalations;
 pub mod interrupts;
 pub mod meetings;
+pub mod notifications;
 pub mod settings;
 pub mod tasks;

@@ -396,5 +396,7 @@ pub mod security {
         APPROVAL_TIMEOUT_POLICY: Value =
             Setting::json(Security, "approval_timeout_policy", Some(r#"{"type":"wait"}"#))
             .shaped(shape::timeout_policy).group("approvals").advanced().file("security.approval_timeout_policy");
+        "Whether only CEO, managers and board members may read the audit trail."
+        AUDIT_RESTRICTED: bool = Setting::switch(Security, "audit_restricted", "false").group("audit");
     }
 }

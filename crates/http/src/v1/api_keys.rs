@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::edge::{Data, NoCompression, Result};
 use crate::endpoint::{Endpoint, delete, get, post};
 use crate::extract::{Body, Path};
-use crate::gate::Caller;
+use crate::gate::{Acting, Caller};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -65,10 +65,11 @@ struct IssuedKeyResponse {
 async fn issue(
     State(app): State<App>,
     Caller(caller): Caller,
+    Acting(actor): Acting,
     Body(request): Body<IssueKeyRequest>,
 ) -> Result<impl IntoResponse> {
     let wanted = NewKey { name: request.name, role: request.role, expires_at: request.expires_at };
-    let issued = app.auth.issue_key(&caller, wanted).await?;
+    let issued = app.auth.issue_key(&caller, &actor, wanted).await?;
     let answer = IssuedKeyResponse { key: issued.key, api_key: issued.raw.expose_secret().to_owned() };
     Ok((StatusCode::CREATED, NoCompression, Data(answer)))
 }
@@ -80,8 +81,9 @@ async fn list(State(app): State<App>, Caller(caller): Caller) -> Result<impl Int
 async fn revoke(
     State(app): State<App>,
     Caller(caller): Caller,
+    Acting(actor): Acting,
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse> {
-    app.auth.revoke_key(&caller, &id).await?;
+    app.auth.revoke_key(&caller, &actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -179,6 +179,7 @@ impl<S: Sync> FromRequestParts<S> for Origin {
             ip_address: context.client.to_string(),
             network: context.client.bucket().to_string(),
             user_agent: user_agent.unwrap_or_default().into_owned(),
+            request_id: Some(context.id.as_str().into()),
         }))
     }
 }
@@ -220,9 +221,9 @@ async fn refresh(
     Ok(begun(&app, issued))
 }
 
-async fn logout(State(app): State<App>, headers: HeaderMap) -> impl IntoResponse {
+async fn logout(State(app): State<App>, Origin(client): Origin, headers: HeaderMap) -> impl IntoResponse {
     let config = app.auth.config();
-    app.auth.logout(credentials(&headers, &config.cookie_name)).await;
+    app.auth.logout(credentials(&headers, &config.cookie_name), client).await;
     (StatusCode::NO_CONTENT, SessionCookies::clear(config), [(CLEAR_SITE_DATA, "\"cookies\"")])
 }
 

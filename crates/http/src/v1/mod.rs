@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod approvals;
+mod audit;
 mod auth;
 mod autonomy;
 mod backups;
@@ -40,6 +41,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         messages::endpoints(),
         meetings::endpoints(),
         autonomy::endpoints(),
+        audit::endpoints(),
     ]
     .into_iter()
     .flatten()

@@ -17,7 +17,7 @@ use crate::cookies::SessionCookies;
 use crate::edge::{Data, Result};
 use crate::endpoint::{Endpoint, delete, get};
 use crate::extract::{Path, Query};
-use crate::gate::Caller;
+use crate::gate::{Acting, Caller};
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -118,6 +118,7 @@ async fn list(
 async fn revoke_all(
     State(app): State<App>,
     Caller(caller): Caller,
+    Acting(actor): Acting,
     Query(query): Query<RevokeScope>,
 ) -> Result<Response> {
     let scope = match query.scope.as_deref() {
@@ -125,7 +126,7 @@ async fn revoke_all(
         Some("all") => Scope::All,
         _ => return Err(Error::rule("scope must be others or all").into()),
     };
-    let answer = Data(Revoked { revoked: app.auth.revoke_own_sessions(&caller, scope).await? });
+    let answer = Data(Revoked { revoked: app.auth.revoke_own_sessions(&caller, &actor, scope).await? });
     Ok(match scope {
         Scope::Others => answer.into_response(),
         Scope::All => (SessionCookies::clear(app.auth.config()), answer).into_response(),
@@ -135,8 +136,9 @@ async fn revoke_all(
 async fn revoke(
     State(app): State<App>,
     Caller(caller): Caller,
+    Acting(actor): Acting,
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse> {
-    app.auth.revoke_session(&caller, &id).await?;
+    app.auth.revoke_session(&caller, &actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

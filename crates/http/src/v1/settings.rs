@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::edge::{Data, PaginatedResponse, Result};
 use crate::endpoint::{Endpoint, delete, get, post, put};
 use crate::extract::{Body, Condition, IF_MATCH_DOC, Page, Path};
-use crate::gate::Caller;
+use crate::gate::Acting;
 
 /// Longest name of a namespace, in characters.
 const MAX_NAMESPACE: usize = 64;
@@ -159,23 +159,23 @@ async fn show(
 
 async fn update(
     State(app): State<App>,
-    Caller(caller): Caller,
+    Acting(actor): Acting,
     Path((namespace, key)): Path<(Namespace, Key)>,
     Condition(if_match): Condition,
     Body(request): Body<UpdateSettingRequest>,
 ) -> Result<impl IntoResponse> {
     let (namespace, key) = (namespace.into_inner(), key.into_inner());
     let write = Write { namespace, key, value: request.value, if_match };
-    Ok(tagged(app.settings.set(write, &caller.user_id).await?))
+    Ok(tagged(app.settings.set(write, &actor).await?))
 }
 
 async fn reset(
     State(app): State<App>,
-    Caller(caller): Caller,
+    Acting(actor): Acting,
     Path((namespace, key)): Path<(Namespace, Key)>,
     Condition(if_match): Condition,
 ) -> Result<impl IntoResponse> {
-    app.settings.reset(&namespace, &key, if_match, &caller.user_id).await?;
+    app.settings.reset(&namespace, &key, if_match, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -185,11 +185,11 @@ async fn export(State(app): State<App>) -> Result<impl IntoResponse> {
 
 async fn import(
     State(app): State<App>,
-    Caller(caller): Caller,
+    Acting(actor): Acting,
     Condition(if_match): Condition,
     Body(request): Body<SecurityConfigImportRequest>,
 ) -> Result<impl IntoResponse> {
-    let policy = app.settings.import_security(request.config, if_match, &caller.user_id).await?;
+    let policy = app.settings.import_security(request.config, if_match, &actor).await?;
     Ok((StatusCode::CREATED, exported(policy)))
 }
 

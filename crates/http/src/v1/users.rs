@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::edge::{Data, PaginatedResponse, Result};
 use crate::endpoint::{Endpoint, delete, get, patch, post};
 use crate::extract::{Body, Page, Path};
-use crate::gate::Caller;
+use crate::gate::Acting;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -135,11 +135,11 @@ impl From<User> for UserResponse {
 
 async fn create(
     State(app): State<App>,
-    Caller(caller): Caller,
+    Acting(actor): Acting,
     Body(request): Body<CreateUserRequest>,
 ) -> Result<impl IntoResponse> {
     let CreateUserRequest { username, password, role } = request;
-    let user = app.auth.create_user(&caller.user_id, username, password, role).await?;
+    let user = app.auth.create_user(&actor, username, password, role).await?;
     Ok((StatusCode::CREATED, Data(UserResponse::from(user))))
 }
 
@@ -155,48 +155,48 @@ async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<impl Int
 
 async fn set_role(
     State(app): State<App>,
-    Caller(caller): Caller,
+    Acting(actor): Acting,
     Path(id): Path<String>,
     Body(request): Body<UpdateUserRoleRequest>,
 ) -> Result<impl IntoResponse> {
-    Ok(Data(UserResponse::from(app.auth.set_role(&caller.user_id, &id, request.role).await?)))
+    Ok(Data(UserResponse::from(app.auth.set_role(&actor, &id, request.role).await?)))
 }
 
 async fn remove(
     State(app): State<App>,
-    Caller(caller): Caller,
+    Acting(actor): Acting,
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse> {
-    app.auth.delete_user(&caller, &id).await?;
+    app.auth.delete_user(&actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn transfer_ceo(
     State(app): State<App>,
-    Caller(caller): Caller,
+    Acting(actor): Acting,
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse> {
-    Ok(Data(UserResponse::from(app.auth.transfer_ceo(&caller.user_id, &id).await?)))
+    Ok(Data(UserResponse::from(app.auth.transfer_ceo(&actor, &id).await?)))
 }
 
 async fn grant(
     State(app): State<App>,
-    Caller(caller): Caller,
+    Acting(actor): Acting,
     Path(id): Path<String>,
     Body(request): Body<GrantOrgRoleRequest>,
 ) -> Result<impl IntoResponse> {
     let departments = request.scoped_departments.into_iter().map(NotBlank::into_inner).collect();
-    let user = app.auth.grant_org_role(&caller.user_id, &id, request.role, departments).await?;
+    let user = app.auth.grant_org_role(&actor, &id, request.role, departments).await?;
     Ok((StatusCode::CREATED, Data(UserResponse::from(user))))
 }
 
 async fn revoke(
     State(app): State<App>,
-    Caller(caller): Caller,
+    Acting(actor): Acting,
     Path((id, role)): Path<(String, String)>,
 ) -> Result<impl IntoResponse> {
     let role = OrgRole::parse(&role)
         .ok_or_else(|| Error::rule("role must be owner, department_admin, editor or viewer"))?;
-    app.auth.revoke_org_role(&caller.user_id, &id, role).await?;
+    app.auth.revoke_org_role(&actor, &id, role).await?;
     Ok(StatusCode::NO_CONTENT)
 }

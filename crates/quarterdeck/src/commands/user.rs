@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use quarterdeck_auth::{Auth, HashCost, Password, resolve_secret};
+use quarterdeck_domain::audit::Actor;
 use quarterdeck_domain::clock::{SystemClock, random_bytes};
 use quarterdeck_domain::text::NotBlank;
-use quarterdeck_domain::user::{SYSTEM_USER, User};
+use quarterdeck_domain::user::User;
 use serde_json::{Value, json};
 
 use super::Context;
@@ -33,7 +34,9 @@ pub(super) fn run(context: &Context<'_>, command: &UserCommand) -> Result<ExitCo
                 .map_err(|rule| Failure::usage(format!("the login name {rule}")))?;
             let chosen = Chosen::ask(context, password, config)?;
             let user = context.wait(with_accounts(config, async |auth| {
-                Ok(auth.create_user(SYSTEM_USER, name, chosen.password.clone(), *role).await?)
+                Ok(auth
+                    .create_user(&Actor::system("cli.user_create"), name, chosen.password.clone(), *role)
+                    .await?)
             }))?;
             let done = format!("Made the account {} ({}).", harmless(&user.username), user.role);
             chosen.report(context, &done, json!({ "user": shown(&user) }));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use super::{Config, Environment, Loaded, SECRETS, Source, data_dir, tree};
+use super::{Config, Environment, Loaded, SECRETS, Source, WITH_SECRETS, data_dir, tree};
 
 /// What the command line decides.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +94,11 @@ pub fn load(environment: &Environment, flags: &Flags) -> Result<Loaded, String> 
     }
     let first_word = |text: &str| text.split([' ', '[', ':']).next().unwrap_or_default().to_owned();
     config.validate().map_err(|text| refuse(&first_word(&text), text))?;
+    if let (Some(path), Some(Source::File)) = (&file, origins.get("notifications.sinks"))
+        && config.notifications.holds_secrets()
+    {
+        refuse_shared(path, "secrets in notifications.sinks")?;
+    }
 
     let data_dir = match &flags.data_dir {
         Some(path) => {
@@ -114,7 +119,7 @@ pub fn load(environment: &Environment, flags: &Flags) -> Result<Loaded, String> 
 
     let chosen = values
         .iter()
-        .filter(|(path, _)| !SECRETS.contains(&path.as_str()))
+        .filter(|(path, _)| !SECRETS.contains(&path.as_str()) && !WITH_SECRETS.contains(&path.as_str()))
         .map(|(path, (value, _))| (path.clone(), tree::text(value)))
         .collect();
     Ok(Loaded {
@@ -123,6 +128,7 @@ pub fn load(environment: &Environment, flags: &Flags) -> Result<Loaded, String> 
         setting_environment: variables.settings,
         chosen,
         unknown_variables: variables.unknown,
+        environment: environment.clone(),
         origins,
     })
 }

@@ -53,8 +53,8 @@ pub(super) fn typed(default: &Json, text: &str) -> Value {
 }
 
 fn list(text: &str) -> Option<Value> {
-    let items: Vec<String> = serde_json::from_str(text).ok()?;
-    Some(Value::Array(items.into_iter().map(Value::String).collect()))
+    let items: Vec<Json> = serde_json::from_str(text).ok()?;
+    Some(Value::Array(items.into_iter().map(|item| Value::try_from(item).ok()).collect::<Option<_>>()?))
 }
 
 fn tables(text: &str) -> Option<Value> {

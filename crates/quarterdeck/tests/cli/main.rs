@@ -8,4 +8,5 @@ mod deck;
 mod diagnosis;
 #[cfg(unix)]
 mod redis;
+mod trail;
 mod usage;

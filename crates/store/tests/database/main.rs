@@ -1,5 +1,6 @@
 //! What the database promises, proved on the real ones.
 
+mod audit;
 mod batches;
 mod failures;
 mod files;

@@ -1,6 +1,7 @@
 //! The security policy as one document that can be carried to another installation.
 
 use chrono::{DateTime, Utc};
+use quarterdeck_domain::audit::Actor;
 use quarterdeck_domain::error::FieldError;
 use quarterdeck_domain::setting::{Entry, IfMatch, Namespace, SettingType, etag_of_all};
 use quarterdeck_domain::{Error, ErrorCode, Result};
@@ -38,7 +39,7 @@ impl Settings {
         &self,
         config: Map<String, Value>,
         if_match: IfMatch,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<Policy> {
         let mut steps = Vec::with_capacity(config.len());
         let mut refused = Vec::new();

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use quarterdeck_domain::approval::RiskLevel;
+use quarterdeck_domain::audit::{self, Actor};
 use quarterdeck_domain::error::FieldError;
 use quarterdeck_domain::event::{Event, EventType};
 use quarterdeck_domain::setting::{Definition, Entry, IfMatch, Namespace, SettingType, etag_of_all};
@@ -98,7 +100,7 @@ impl Settings {
     /// # Errors
     /// 404/3000 not registered; 422/2000 read-only, or the value breaks a rule, which the text names;
     /// 409/4002 when `if_match` does not hold; 500/8000 when a sensitive value cannot be sealed.
-    pub async fn set(&self, write: Write, actor: &str) -> Result<Entry> {
+    pub async fn set(&self, write: Write, actor: &Actor) -> Result<Entry> {
         let mut entries = self.set_many(vec![write], actor).await?;
         entries.pop().ok_or_else(|| Error::internal("a write without an entry"))
     }
@@ -107,7 +109,7 @@ impl Settings {
     ///
     /// # Errors
     /// Those of [`Settings::set`]; 422/2000 when a setting is named twice.
-    pub async fn set_many(&self, writes: Vec<Write>, actor: &str) -> Result<Vec<Entry>> {
+    pub async fn set_many(&self, writes: Vec<Write>, actor: &Actor) -> Result<Vec<Entry>> {
         let mut named = HashSet::new();
         let mut steps = Vec::with_capacity(writes.len());
         for Write { namespace, key, value, if_match } in writes {
@@ -133,7 +135,7 @@ impl Settings {
     /// # Errors
     /// 404/3000 not registered; 422/2000 read-only, or a rule over several settings would break;
     /// 409/4002 when `if_match` does not hold.
-    pub async fn reset(&self, namespace: &str, key: &str, if_match: IfMatch, actor: &str) -> Result<()> {
+    pub async fn reset(&self, namespace: &str, key: &str, if_match: IfMatch, actor: &Actor) -> Result<()> {
         let position = self.writable(namespace, key)?;
         let steps = vec![Step { position, text: None, if_match }];
         self.commit(Plan { steps, whole: None, only_differences: false }, actor).await.map(drop)
@@ -149,7 +151,7 @@ impl Settings {
         namespace: &str,
         key: &str,
         change: impl Fn(&str) -> Result<String>,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<Entry> {
         let mut tried = 1;
         loop {
@@ -199,9 +201,11 @@ impl Settings {
     }
 
     /// Stores the plan in one transaction, then makes it visible before returning.
-    pub(super) async fn commit(&self, plan: Plan, actor: &str) -> Result<Snapshot> {
-        let this = self.clone();
-        let outcome = self.0.store.write(move |tx| Box::pin(async move { this.apply(tx, plan).await })).await;
+    pub(super) async fn commit(&self, plan: Plan, actor: &Actor) -> Result<Snapshot> {
+        let (this, by) = (self.clone(), actor.clone());
+        let apply = self.0.store.write(move |tx| Box::pin(async move { this.apply(tx, plan, &by).await }));
+        let outcome = apply.await;
+        let actor = &*actor.id;
         let Outcome { after, done } = outcome.inspect_err(|error| {
             if error.code() == ErrorCode::VersionConflict {
                 tracing::info!(target: "settings", "api.concurrency.conflict");
@@ -246,7 +250,7 @@ impl Settings {
         }
     }
 
-    async fn apply(&self, tx: &Tx, plan: Plan) -> Result<Outcome> {
+    async fn apply(&self, tx: &Tx, plan: Plan, actor: &Actor) -> Result<Outcome> {
         tx.lock("quarterdeck.settings").await?;
         let rows = setting::all(&**tx).await?;
         let before = self.0.ground.resolve(&rows);
@@ -300,9 +304,30 @@ impl Settings {
             let Definition { namespace, key, .. } = self.definitions()[position];
             let payload = json!({"namespace": namespace.as_str(), "key": key});
             tx.publish(Event::new(EventType::SettingChanged, stamp, payload));
+            tx.audit(self.recorded(actor, position, new.as_ref()));
             done.push((position, new.is_some()));
         }
         Ok(Outcome { after, done })
+    }
+
+    /// The change for the audit trail. A secret value leaves nothing there, not even its fingerprint, from
+    /// which a short one could be guessed.
+    fn recorded(&self, actor: &Actor, position: usize, new: Option<&Row>) -> audit::Entry {
+        let definition = &self.definitions()[position];
+        let id = definition.id();
+        let (action, reason) = match new {
+            Some(_) => ("setting:update", format!("Changed the setting {id}")),
+            None => ("setting:reset", format!("Dropped the stored value of the setting {id}")),
+        };
+        let value = new.filter(|_| !definition.sensitive).map(|row| &row.value);
+        let risk = if definition.namespace.audited() || definition.sensitive {
+            RiskLevel::High
+        } else {
+            RiskLevel::Medium
+        };
+        audit::Entry::new(actor, action, self.0.clock.now(), reason)
+            .risk(risk)
+            .arguments(&json!({"setting": id, "value": value}))
     }
 
     /// A time later than that of every row it replaces, even if the clock stepped back: it is their

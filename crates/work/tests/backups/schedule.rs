@@ -64,7 +64,7 @@ async fn it_follows_the_settings() {
             value: value.to_owned(),
             if_match: IfMatch::Unconditional,
         };
-        house.settings.set(write, "test").await.unwrap();
+        house.settings.set(write, &crate::actor()).await.unwrap();
         schedule.follow(PATIENCE).await.unwrap();
     };
     quick.follow(PATIENCE).await.unwrap();

@@ -5,9 +5,10 @@ mod secrets;
 mod values;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use chrono::DateTime;
+use quarterdeck_domain::audit::Actor;
 use quarterdeck_domain::clock::ManualClock;
 use quarterdeck_domain::setting::{Definition, Entry, IfMatch, Namespace, Registry, Sensitive, Setting};
 use quarterdeck_domain::{Error, Result};
@@ -21,7 +22,7 @@ const OTHER_TOKEN: Setting<Sensitive> =
     Setting::secret(Namespace::Providers, "other_token").described("Another secret.");
 const KEY_1: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 const KEY_2: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
-const ACTOR: &str = "tester";
+static ACTOR: LazyLock<Actor> = LazyLock::new(|| Actor::system("tests"));
 
 /// A store of its own, and a clock that stands still.
 struct House {
@@ -96,12 +97,12 @@ fn write_if(id: &str, value: &str, if_match: IfMatch) -> Write {
 }
 
 async fn set(settings: &Settings, id: &str, value: &str) -> Result<Entry> {
-    settings.set(write_if(id, value, IfMatch::Unconditional), ACTOR).await
+    settings.set(write_if(id, value, IfMatch::Unconditional), &ACTOR).await
 }
 
 async fn reset(settings: &Settings, id: &str) -> Result<()> {
     let (namespace, key) = id.split_once('/').unwrap();
-    settings.reset(namespace, key, IfMatch::Unconditional, ACTOR).await
+    settings.reset(namespace, key, IfMatch::Unconditional, &ACTOR).await
 }
 
 fn entry(settings: &Settings, id: &str) -> Entry {

@@ -130,5 +130,5 @@ async fn the_tag_of_a_sensitive_setting_changes_with_each_write_but_not_with_the
     assert_eq!(first, set(&b, ID, "another").await.unwrap().etag(), "same time, same tag");
     assert_ne!(first, set(&a, ID, SECRET).await.unwrap().etag());
     let stale = write_if(ID, "x", IfMatch::parse(&first));
-    assert_eq!(failure(&a.set(stale, ACTOR).await.unwrap_err()), (409, 4002));
+    assert_eq!(failure(&a.set(stale, &ACTOR).await.unwrap_err()), (409, 4002));
 }

@@ -86,7 +86,7 @@ on_both_databases! {
             let tag = entry(&settings, TICKETS).etag();
             let race = ["10", "11", "12"].map(|value| {
                 let if_match = IfMatch::parse(&tag);
-                settings.set(write_if(TICKETS, value, if_match), ACTOR)
+                settings.set(write_if(TICKETS, value, if_match), &ACTOR)
             });
             let results = futures_util::future::join_all(race).await;
             let won: Vec<_> = results.iter().filter_map(|result| result.as_ref().ok()).collect();
@@ -105,13 +105,13 @@ on_both_databases! {
         let (namespace, key) = TICKETS.split_once('/').unwrap();
         for condition in [stale.clone(), format!("W/{current}"), "junk".to_owned()] {
             let write = write_if(TICKETS, "10", IfMatch::parse(&condition));
-            assert_eq!(failure(&settings.set(write, ACTOR).await.unwrap_err()), (409, 4002), "{condition}");
-            let removal = settings.reset(namespace, key, IfMatch::parse(&condition), ACTOR).await;
+            assert_eq!(failure(&settings.set(write, &ACTOR).await.unwrap_err()), (409, 4002), "{condition}");
+            let removal = settings.reset(namespace, key, IfMatch::parse(&condition), &ACTOR).await;
             assert_eq!(failure(&removal.unwrap_err()), (409, 4002), "{condition}");
         }
         assert_eq!(settings.get(&api::WS_TICKET_MAX_PENDING_PER_USER), 9);
-        settings.reset(namespace, key, IfMatch::parse(&format!("{stale}, {current}")), ACTOR).await.unwrap();
-        settings.set(write_if(TICKETS, "10", IfMatch::Any), ACTOR).await.unwrap();
+        settings.reset(namespace, key, IfMatch::parse(&format!("{stale}, {current}")), &ACTOR).await.unwrap();
+        settings.set(write_if(TICKETS, "10", IfMatch::Any), &ACTOR).await.unwrap();
     }
 
     async fn the_version_grows_even_if_the_clock_does_not(db: TestDb) {
@@ -142,10 +142,10 @@ on_both_databases! {
             (batch("60", IfMatch::parse("\"stale\"")), (409, 4002)),
             (vec![write_if(TICKETS, "9", IfMatch::Any), write_if(TICKETS, "8", IfMatch::Any)], (422, 2000)),
         ] {
-            assert_eq!(failure(&settings.set_many(writes, ACTOR).await.unwrap_err()), expected);
+            assert_eq!(failure(&settings.set_many(writes, &ACTOR).await.unwrap_err()), expected);
             assert_eq!(setting::all(house.store.read()).await.unwrap(), []);
         }
-        let stored = settings.set_many(batch("60", IfMatch::parse(&current)), ACTOR).await.unwrap();
+        let stored = settings.set_many(batch("60", IfMatch::parse(&current)), &ACTOR).await.unwrap();
         assert_eq!(stored[0].updated_at, stored[1].updated_at);
         assert_eq!(
             (settings.get(&api::WS_TICKET_MAX_PENDING_PER_USER), settings.get(&api::JWT_EXPIRY_MINUTES)),
@@ -268,7 +268,7 @@ on_both_databases! {
         assert_eq!(entry(&settings, TICKETS).source, SettingSource::Default);
         assert_eq!(settings.get(&api::WS_TICKET_MAX_PENDING_PER_USER), 5);
         let tag = IfMatch::parse(&entry(&settings, TICKETS).etag());
-        assert_eq!(settings.set(write_if(TICKETS, "7", tag), ACTOR).await.unwrap().value, "7");
+        assert_eq!(settings.set(write_if(TICKETS, "7", tag), &ACTOR).await.unwrap().value, "7");
     }
 
     async fn a_rule_over_several_settings_sees_the_values_as_they_would_be(db: TestDb) {
@@ -285,13 +285,13 @@ on_both_databases! {
         let refusal = set(&settings, TICKETS, "11").await.unwrap_err();
         assert_eq!(refusal.detail(), "Invalid setting value: tickets must not outnumber attempts");
         let both = ["security/lockout_threshold", TICKETS].map(|id| write_if(id, "20", IfMatch::Unconditional));
-        settings.set_many(both.into(), ACTOR).await.unwrap();
+        settings.set_many(both.into(), &ACTOR).await.unwrap();
         assert_eq!(failure(&reset(&settings, "security/lockout_threshold").await.unwrap_err()), (422, 2000));
         reset(&settings, TICKETS).await.unwrap();
         let import = settings.import_security(
             json!({"lockout_threshold": 1}).as_object().unwrap().clone(),
             IfMatch::Unconditional,
-            ACTOR,
+            &ACTOR,
         );
         let refusal = import.await.unwrap_err();
         assert_eq!((refusal.detail(), refusal.field_errors().len()), ("Invalid security config", 1));
@@ -308,7 +308,7 @@ on_both_databases! {
                     map.insert(name.to_owned(), json!(1));
                     Ok(serde_json::to_string(&map).unwrap())
                 };
-                settings.modify("api", "per_op_concurrency_overrides", change, ACTOR).await
+                settings.modify("api", "per_op_concurrency_overrides", change, &ACTOR).await
             }
         };
         let (a, b, c) = tokio::join!(add("a"), add("b"), add("c"));
@@ -327,7 +327,7 @@ on_both_databases! {
         assert_eq!(exported.config["max_concurrent_sessions"], json!(9));
         let signals = house.count_signals();
         let if_match = IfMatch::parse(&exported.etag);
-        let imported = settings.import_security(exported.config.clone(), if_match, ACTOR).await.unwrap();
+        let imported = settings.import_security(exported.config.clone(), if_match, &ACTOR).await.unwrap();
         assert_eq!((imported.config, imported.etag), (exported.config, exported.etag));
         assert_eq!(format!("{:?}", settings.entries()), before);
         assert_eq!(*signals.lock().unwrap(), 0);
@@ -345,7 +345,7 @@ on_both_databases! {
             (json!({"lockout_threshold": true}), "/config/lockout_threshold"),
         ] {
             let config = bad.as_object().unwrap().clone();
-            let refusal = settings.import_security(config, IfMatch::Unconditional, ACTOR).await.unwrap_err();
+            let refusal = settings.import_security(config, IfMatch::Unconditional, &ACTOR).await.unwrap_err();
             assert_eq!((failure(&refusal), refusal.detail()), ((422, 2000), "Invalid security config"));
             let pointers: Vec<_> = refusal.field_errors().iter().map(|field| field.pointer.as_str()).collect();
             assert_eq!(pointers, [pointer]);
@@ -359,7 +359,7 @@ on_both_databases! {
         let seen = IfMatch::parse(&settings.export_security().etag);
         set(&settings, "security/max_concurrent_sessions", "9").await.unwrap();
         let config = json!({"lockout_threshold": 7}).as_object().unwrap().clone();
-        let refusal = settings.import_security(config, seen, ACTOR).await.unwrap_err();
+        let refusal = settings.import_security(config, seen, &ACTOR).await.unwrap_err();
         assert_eq!(failure(&refusal), (409, 4002));
         assert_eq!(settings.get(&security::LOCKOUT_THRESHOLD), 10);
     }
@@ -371,7 +371,7 @@ async fn a_policy_moves_to_another_installation() {
     let (source, target) = (here.settings().await, there.settings().await);
     set(&source, "security/lockout_threshold", "7").await.unwrap();
     let policy = source.export_security();
-    target.import_security(policy.config, IfMatch::Unconditional, ACTOR).await.unwrap();
+    target.import_security(policy.config, IfMatch::Unconditional, &ACTOR).await.unwrap();
     assert_eq!(target.get(&security::LOCKOUT_THRESHOLD), 7);
     assert_eq!(setting::all(there.store.read()).await.unwrap().len(), 1, "only what differs is stored");
 }
@@ -390,7 +390,7 @@ async fn changes_of_the_security_policy_leave_a_trail() {
     assert_eq!(trail.len(), 2);
     for (line, action) in trail.iter().zip(["set", "delete"]) {
         for part in
-            ["namespace=security", "key=\"lockout_threshold\"", &format!("action=\"{action}\""), ACTOR]
+            ["namespace=security", "key=\"lockout_threshold\"", &format!("action=\"{action}\""), &ACTOR.id]
         {
             assert!(line.contains(part), "{part} in {line}");
         }
