@@ -143,7 +143,7 @@ impl Hot {
                     }
                 });
             }
-            Signal::Setting { .. } | Signal::Interrupt { .. } => {}
+            Signal::Setting { .. } | Signal::Interrupt { .. } | Signal::Maintenance { .. } => {}
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod amount;
 pub mod approval;
 pub mod audit;
+pub mod backup;
 pub mod channel;
 pub mod clock;
 pub mod config;

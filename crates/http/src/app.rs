@@ -11,8 +11,9 @@ use quarterdeck_auth::Auth;
 use quarterdeck_bus::Bus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
-use quarterdeck_store::Store;
+use quarterdeck_store::{Signal, Store};
 use quarterdeck_work::approvals::Approvals;
+use quarterdeck_work::backups::Backups;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::Settings;
 use quarterdeck_work::tasks::Tasks;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub streams: Arc<SessionHub>,
     /// Agents that wait for people.
     pub interrupts: Interrupts,
+    /// Backups.
+    pub backups: Backups,
     /// Tasks.
     pub tasks: Tasks,
     /// What people have to decide.
@@ -70,8 +73,14 @@ pub struct Parts {
 }
 
 impl App {
-    /// Shares the parts.
+    /// Shares the parts. Whichever copy of the program begins to replace the database, this one steps aside.
     pub fn new(parts: Parts) -> Self {
+        let edge = Arc::clone(&parts.edge);
+        parts.store.on_signal(move |signal| {
+            if let Signal::Maintenance { begins } = signal {
+                edge.set_maintenance(*begins);
+            }
+        });
         Self(Arc::new(parts))
     }
 

@@ -59,6 +59,8 @@ pub struct Docs {
     pub always_public: bool,
     /// Whether it proves and counts its callers by itself: nothing stands before it.
     pub ungated: bool,
+    /// Whether the OpenAPI document leaves it out: it only says that there is nothing.
+    pub undocumented: bool,
     /// How often one subject may call.
     pub rate: Option<Rate>,
     /// How many calls of one subject may be under way.
@@ -135,6 +137,7 @@ impl Docs {
             open_to_forced_change: false,
             always_public: false,
             ungated: false,
+            undocumented: false,
             rate: None,
             in_flight: None,
             checks_credentials: false,
@@ -176,6 +179,12 @@ impl Docs {
     /// Proves and counts its callers by itself: no identity, no tier and no CSRF check stands before it.
     pub fn ungated(mut self) -> Self {
         self.ungated = true;
+        self
+    }
+
+    /// Left out of the OpenAPI document: it only says that there is nothing.
+    pub fn undocumented(mut self) -> Self {
+        self.undocumented = true;
         self
     }
 

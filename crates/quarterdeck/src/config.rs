@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use data_dir::create as create_data_dir;
 pub use environment::Environment;
-pub use load::{Flags, load};
+pub use load::{Flags, load, named_data_dir};
 
 /// Dotted names of the values that are never shown.
 pub const SECRETS: [&str; 5] =

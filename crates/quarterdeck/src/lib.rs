@@ -1,5 +1,6 @@
 //! The quarterdeck program: command line, configuration, wiring, start and stop.
 
+mod backups;
 mod client;
 mod commands;
 mod failure;
@@ -10,6 +11,7 @@ mod log_settings;
 mod logging;
 mod news;
 mod output;
+mod process;
 mod serve;
 mod terminal;
 

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Loaded, create_data_dir};
 use crate::lifecycle::Lifecycle;
 use crate::logging::{self, Logging, LoggingConfig};
-use crate::{Failure, Output, follow, local, log_settings, news};
+use crate::{Failure, Output, backups, follow, local, log_settings, news};
 
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
@@ -135,6 +135,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let clock = SystemClock::shared();
     let started = clock.monotonic();
 
+    backups::recover(loaded)?;
     let store = Store::open(local::database(config)?).await?;
     let closing = store.clone();
     life.started("persistence", Duration::from_secs(5), async move { closing.close().await });
@@ -153,11 +154,13 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     follow::limits(&settings, &dispatcher, &limits);
     follow::logging(&settings, &dispatcher, logging);
     dispatcher.start()?;
+    let stopping = Arc::clone(&dispatcher);
     life.started("settings", Duration::from_secs(2), async move {
         // Too slow a stop is logged by the dispatcher.
-        let _ = dispatcher.stop(Duration::from_secs(2)).await;
+        let _ = stopping.stop(Duration::from_secs(2)).await;
     });
 
+    let backups = backups::start(life, loaded, &settings, &store, &clock, &dispatcher).await?;
     if let Err(error) = auth.ensure_owner().await {
         tracing::warn!(target: "auth", error = %error, "auth.first_owner.failed");
     }
@@ -208,6 +211,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         bus,
         streams,
         interrupts,
+        backups,
         tasks,
         approvals,
         sockets,
@@ -219,7 +223,12 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     }))
 }
 
-async fn open_settings(loaded: &Loaded, store: Store, clock: SharedClock) -> Result<Settings, Failure> {
+/// The settings over the configuration that was loaded.
+pub(crate) async fn open_settings(
+    loaded: &Loaded,
+    store: Store,
+    clock: SharedClock,
+) -> Result<Settings, Failure> {
     let keys =
         loaded.config.settings_key.as_ref().map(Keyring::parse).transpose().map_err(Failure::runtime)?;
     let sources = Sources {

@@ -13,6 +13,7 @@ mod tx;
 pub mod api_key;
 pub mod approval;
 pub mod audit;
+pub mod backup;
 pub mod config;
 pub mod decision_record;
 pub mod event_log;
@@ -74,6 +75,7 @@ pub enum Database {
 /// An open database: a pool for reads, an ordered way in for writes, and news of what changed.
 #[derive(Clone)]
 pub struct Store {
+    database: Arc<Database>,
     reads: DatabaseConnection,
     writes: Writes,
     signals: Arc<signal::Signals>,
@@ -105,14 +107,25 @@ impl Store {
     /// running server.
     pub async fn attach(database: Database) -> Result<Self> {
         match database {
-            Database::Sqlite { path, journal_size_limit } => {
-                let opened = sqlite::open(&path, journal_size_limit, sqlite::Claim::Shared).await?;
+            Database::Sqlite { ref path, journal_size_limit } => {
+                let opened = sqlite::open(path, journal_size_limit, sqlite::Claim::Shared).await?;
                 // The server beside it finds what a visitor leaves there.
-                Self::sqlite(opened, Way::Outbox)
+                Self::sqlite(database, opened, Way::Outbox)
             }
             // Only who listens hears that the servers have applied a change.
             postgres => Self::connect(postgres).await?.join().await,
         }
+    }
+
+    /// Opens the database once more, as [`open`](Self::open) does, for what is to be done after this one was
+    /// closed. Audit entries are signed as before.
+    pub async fn reopen(&self) -> Result<Self> {
+        let store = Self::open((*self.database).clone()).await?;
+        store.publish_by(self.news.way());
+        if let Some(key) = self.news.chain.key() {
+            store.sign_audit_with(key);
+        }
+        Ok(store)
     }
 
     async fn join(self) -> Result<Self> {
@@ -126,10 +139,11 @@ impl Store {
     }
 
     async fn connect(database: Database) -> Result<Self> {
+        let kept = Arc::new(database.clone());
         match database {
-            Database::Sqlite { path, journal_size_limit } => {
-                let opened = sqlite::open(&path, journal_size_limit, sqlite::Claim::Exclusive).await?;
-                Self::sqlite(opened, Way::Direct)
+            Database::Sqlite { ref path, journal_size_limit } => {
+                let opened = sqlite::open(path, journal_size_limit, sqlite::Claim::Exclusive).await?;
+                Self::sqlite(database, opened, Way::Direct)
             }
             Database::Postgres {
                 options,
@@ -150,17 +164,18 @@ impl Store {
                     Arc::clone(&news),
                 )
                 .await?;
-                Ok(Self { reads, writes: Writes::Postgres(writer), signals, news })
+                Ok(Self { database: kept, reads, writes: Writes::Postgres(writer), signals, news })
             }
         }
     }
 
-    fn sqlite(opened: sqlite::Opened, way: Way) -> Result<Self> {
+    fn sqlite(database: Database, opened: sqlite::Opened, way: Way) -> Result<Self> {
         let signals = Arc::new(signal::Signals::default());
         let news = Arc::new(news::News::new(way));
         let (heard, told) = (Arc::clone(&signals), Arc::clone(&news));
         let writer = sqlite::Writer::start(opened.writer, opened.lock, heard, told);
-        Ok(Self { reads: opened.readers, writes: Writes::Sqlite(writer), signals, news })
+        let database = Arc::new(database);
+        Ok(Self { database, reads: opened.readers, writes: Writes::Sqlite(writer), signals, news })
     }
 
     /// The connection pool for reads outside a transaction.

@@ -1,5 +1,6 @@
 //! The whole router on a fresh store, with cheap password hashes and a clock that stands still.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use quarterdeck_domain::clock::{Clock, ManualClock, SharedClock};
 use quarterdeck_domain::role::HumanRole;
 use quarterdeck_domain::setting::Registry;
 use quarterdeck_domain::text::NotBlank;
-use quarterdeck_http::app::{App, Parts};
+use quarterdeck_http::app::{App, Parts, VERSION};
 use quarterdeck_http::edge::{Edge, EdgeConfig, EdgeService, wrap};
 use quarterdeck_http::endpoint::Endpoint;
 use quarterdeck_http::limits::{Limits, Overrides, Tiers};
@@ -21,6 +22,7 @@ use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
 use quarterdeck_work::approvals::Approvals;
+use quarterdeck_work::backups::{Backups, Places};
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
@@ -69,6 +71,8 @@ pub struct Options {
     pub stream_queue: usize,
     /// Endpoints beside those of the program.
     pub endpoints: Vec<Endpoint>,
+    /// Folder with what is beside the database; that of the database unless a test says otherwise.
+    pub data_dir: PathBuf,
 }
 
 impl Default for Options {
@@ -94,6 +98,7 @@ impl Default for Options {
             sockets: SocketOptions::default(),
             stream_queue: QUEUE,
             endpoints: Vec::new(),
+            data_dir: PathBuf::new(),
         }
     }
 }
@@ -122,6 +127,7 @@ impl TestServer {
 
     async fn with_clock(db: TestDb, clock: Arc<ManualClock>, change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::default();
+        options.data_dir = db.folder().to_owned();
         change(&mut options);
         let store = db.open().await;
         let mut endpoints = v1::endpoints();
@@ -153,9 +159,15 @@ impl TestServer {
         let bus = Bus::start(store.clone(), Arc::clone(&clock), options.bus).await.expect("news travels");
         let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
         let streams = SessionHub::start(options.stream_queue, Arc::clone(&clock));
+        let config_file = options.data_dir.join("quarterdeck.toml");
+        let chosen = settings.get(&quarterdeck_domain::setting::backup::PATH);
+        let places = Places::new(&chosen, &options.data_dir, Some(config_file)).expect("sound places");
+        let backups = Backups::new(store.clone(), settings.clone(), Arc::clone(&clock), &places, VERSION);
+        backups.sweep().await;
         let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None);
         App::new(Parts {
             auth,
+            backups,
             bus,
             interrupts: Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock)),
             streams,

@@ -1,5 +1,7 @@
 //! The server in processes of its own: start, stop, and everything that only shows across that border.
 
+#[cfg(unix)]
+mod backups;
 mod caller;
 mod commands;
 mod copies;
