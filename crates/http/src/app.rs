@@ -9,12 +9,16 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use quarterdeck_auth::Auth;
 use quarterdeck_bus::Bus;
+use quarterdeck_bus::message::MessageBus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::{Signal, Store};
 use quarterdeck_work::approvals::Approvals;
+use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::backups::Backups;
+use quarterdeck_work::escalations::Escalations;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::meetings::Meetings;
 use quarterdeck_work::settings::Settings;
 use quarterdeck_work::tasks::Tasks;
 
@@ -52,6 +56,14 @@ pub struct Parts {
     pub interrupts: Interrupts,
     /// Backups.
     pub backups: Backups,
+    /// Conflicts that wait for people.
+    pub escalations: Escalations,
+    /// Meetings of agents.
+    pub meetings: Meetings,
+    /// How freely agents act.
+    pub autonomy: Autonomy,
+    /// Messages between agents.
+    pub messages: MessageBus,
     /// Tasks.
     pub tasks: Tasks,
     /// What people have to decide.

@@ -75,6 +75,7 @@ pub struct Docs {
     pub(crate) headers: Vec<(&'static str, &'static str)>,
     pub(crate) body: Option<SchemaOf>,
     pub(crate) success: Success,
+    pub(crate) accepted: bool,
     pub(crate) failures: Vec<ErrorCode>,
 }
 
@@ -148,6 +149,7 @@ impl Docs {
             headers: Vec::new(),
             body: None,
             success: Success { status: 200, content: Content::Nothing },
+            accepted: false,
             failures: Vec::new(),
         }
     }
@@ -244,6 +246,12 @@ impl Docs {
     /// Answers a list of `T` in the envelope.
     pub fn gives_list<T: ToSchema>(self) -> Self {
         self.success(200, Content::Envelope(list_of::<T>))
+    }
+
+    /// Answers 202 instead, with the same content, when the caller does not want to wait.
+    pub fn or_accepts(mut self) -> Self {
+        self.accepted = true;
+        self
     }
 
     /// Takes `offset` and `limit` and answers a page of `T`.

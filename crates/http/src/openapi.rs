@@ -152,7 +152,10 @@ fn responses(docs: &Docs, schemas: &mut Schemas, has_parameters: bool) -> Value 
         Content::Envelope(schema) => success(description, &envelope(schema(schemas))),
         Content::Page(schema) => success(description, &page(schema(schemas))),
     };
-    let mut all = Map::from_iter([(docs.success.status.to_string(), success)]);
+    let mut all = Map::from_iter([(docs.success.status.to_string(), success.clone())]);
+    if docs.accepted {
+        all.insert("202".to_owned(), success);
+    }
     let mut fails = |statuses: &[u16]| {
         for status in statuses {
             all.insert(

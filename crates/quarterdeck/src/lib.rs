@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod failure;
 mod follow;
+mod gatherings;
 mod lifecycle;
 mod local;
 mod log_settings;

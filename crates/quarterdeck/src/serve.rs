@@ -23,6 +23,7 @@ use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
 use quarterdeck_work::approvals::Approvals;
+use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
@@ -34,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Loaded, create_data_dir};
 use crate::lifecycle::Lifecycle;
 use crate::logging::{self, Logging, LoggingConfig};
-use crate::{Failure, Output, backups, follow, local, log_settings, news};
+use crate::{Failure, Output, backups, follow, gatherings, local, log_settings, news};
 
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
@@ -179,6 +180,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         usize::try_from(settings.get(&communication::EVENT_STREAM_MAX_QUEUE_SIZE)).unwrap_or_default();
     let streams = SessionHub::start(queue, Arc::clone(&clock));
     let interrupts = Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock));
+    let escalations = gatherings::escalations(life, config, &store, &clock);
+    let meetings = gatherings::meetings(life, config, &store, &clock);
     let rights = Rights::of(&store);
     let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
     let upkeep = Upkeep {
@@ -195,6 +198,10 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     upkeep.start(life);
     Ok(App::new(Parts {
         auth,
+        escalations,
+        meetings,
+        autonomy: Autonomy::new(settings.clone(), approvals.clone()),
+        messages: messages.clone(),
         health: Health::new(store.clone(), Arc::clone(&clock)).with_messages({
             let bus = bus.clone();
             move || {

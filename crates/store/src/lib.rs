@@ -16,10 +16,12 @@ pub mod audit;
 pub mod backup;
 pub mod config;
 pub mod decision_record;
+pub mod escalation;
 pub mod event_log;
 pub mod idempotency;
 pub mod interrupt;
 pub mod login_attempt;
+pub mod meeting;
 pub mod outbox;
 pub mod presence;
 pub mod refresh_token;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use quarterdeck_domain::escalation::NotifyChannel;
 use quarterdeck_domain::event::Event;
 use quarterdeck_domain::{Error, Result};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
@@ -44,7 +47,7 @@ pub use news::Way;
 /// What queries run on: a pool or a transaction.
 pub use sea_orm::ConnectionTrait as Connection;
 pub use signal::Signal;
-pub use sql::{failure, from_micros, micros};
+pub use sql::{Listed, failure, from_micros, micros};
 pub use tx::Tx;
 
 /// Which database to open; see [`config::StoreConfig::database`].
@@ -249,6 +252,21 @@ impl Store {
         match &self.writes {
             Writes::Sqlite(_) => true,
             Writes::Postgres(writer) => writer.lease_holds(),
+        }
+    }
+
+    /// Hears what any program tells on this channel of PostgreSQL, for as long as the future is polled:
+    /// `heard` is called with each text, and with `None` whenever a connection of its own is made, before
+    /// which texts may have been missed. A lost one is made anew after `pause`. SQLite has no channels:
+    /// there it is over at once.
+    pub async fn follow(
+        &self,
+        channel: &NotifyChannel,
+        pause: Duration,
+        heard: impl Fn(Option<&str>) + Sync,
+    ) {
+        if let Writes::Postgres(writer) = &self.writes {
+            writer.follow(channel.as_str(), pause, heard).await;
         }
     }
 

@@ -40,6 +40,11 @@ pub enum Signal {
         /// Whether it begins.
         begins: bool,
     },
+    /// One escalation no longer waits.
+    Escalation {
+        /// Its id.
+        id: String,
+    },
     /// News may have been missed: drop what is cached.
     Everything,
 }

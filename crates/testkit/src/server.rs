@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use quarterdeck_auth::{Auth, AuthConfig, HashCost, JwtSecret, NewKey, Password};
+use quarterdeck_bus::message::{self, MessageBus, MessageBusConfig};
 use quarterdeck_bus::sessions::{QUEUE, SessionHub};
 use quarterdeck_bus::{Bus, Options as BusOptions};
+use quarterdeck_domain::channel::Shared;
 use quarterdeck_domain::clock::{Clock, ManualClock, SharedClock};
 use quarterdeck_domain::role::HumanRole;
 use quarterdeck_domain::setting::Registry;
@@ -22,8 +24,11 @@ use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
 use quarterdeck_work::approvals::Approvals;
+use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::backups::{Backups, Places};
+use quarterdeck_work::escalations::{EscalationConfig, Escalations};
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::meetings::{Conductor, Meetings, MeetingsConfig};
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
 use secrecy::{ExposeSecret, SecretString};
@@ -69,6 +74,14 @@ pub struct Options {
     pub sockets: SocketOptions,
     /// Events that may wait for a reader of an event stream.
     pub stream_queue: usize,
+    /// Conflicts that wait for people.
+    pub escalations: EscalationConfig,
+    /// Meetings of agents.
+    pub meetings: MeetingsConfig,
+    /// Who holds them.
+    pub conductor: Option<Arc<dyn Conductor>>,
+    /// Messages between agents.
+    pub messages: MessageBusConfig,
     /// Endpoints beside those of the program.
     pub endpoints: Vec<Endpoint>,
     /// Folder with what is beside the database; that of the database unless a test says otherwise.
@@ -97,6 +110,10 @@ impl Default for Options {
             bus: BusOptions::default(),
             sockets: SocketOptions::default(),
             stream_queue: QUEUE,
+            escalations: EscalationConfig::default(),
+            meetings: MeetingsConfig::default(),
+            conductor: None,
+            messages: MessageBusConfig::default(),
             endpoints: Vec::new(),
             data_dir: PathBuf::new(),
         }
@@ -164,8 +181,18 @@ impl TestServer {
         let places = Places::new(&chosen, &options.data_dir, Some(config_file)).expect("sound places");
         let backups = Backups::new(store.clone(), settings.clone(), Arc::clone(&clock), &places, VERSION);
         backups.sweep().await;
+        let shared = Shared::ALL.iter().map(|channel| channel.as_str()).chain(["#settings"]);
+        let messages =
+            MessageBus::new(options.messages.with_channels(shared), message::BusOptions::default());
+        let messages = messages.expect("a sound configuration");
+        messages.start().await.expect("messages travel");
         let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None);
+        let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
         App::new(Parts {
+            messages,
+            autonomy: Autonomy::new(settings.clone(), approvals.clone()),
+            escalations: Escalations::new(store.clone(), Arc::clone(&clock), options.escalations),
+            meetings: Meetings::new(store.clone(), Arc::clone(&clock), options.meetings, options.conductor),
             auth,
             backups,
             bus,
@@ -173,7 +200,7 @@ impl TestServer {
             streams,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
-            approvals: Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone()),
+            approvals,
             tasks,
             limits: Arc::new(limits),
             health: Health::new(store.clone(), Arc::clone(&clock)),

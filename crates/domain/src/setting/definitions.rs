@@ -14,7 +14,7 @@ macro_rules! settings {
 }
 
 pub(super) fn all() -> impl Iterator<Item = Definition> {
-    [api::ALL, backup::ALL, communication::ALL, engine::ALL, observability::ALL, security::ALL]
+    [api::ALL, backup::ALL, communication::ALL, company::ALL, engine::ALL, observability::ALL, security::ALL]
         .into_iter()
         .flatten()
         .copied()
@@ -291,6 +291,19 @@ pub mod communication {
         "Events that may wait for one reader of an event stream; beyond that the newest are dropped."
         EVENT_STREAM_MAX_QUEUE_SIZE: i64 = Setting::int(Communication, "event_stream_max_queue_size", "256")
             .within(16, 10_000).group("streams").advanced().restart();
+    }
+}
+
+/// The company as a whole.
+pub mod company {
+    use super::super::Namespace::Company;
+    use super::super::{Definition, Setting};
+
+    settings! {
+        "How freely agents act."
+        AUTONOMY_LEVEL: String =
+            Setting::word(Company, "autonomy_level", &["locked", "supervised", "semi", "full"], "semi")
+            .group("autonomy");
     }
 }
 

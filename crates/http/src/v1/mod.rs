@@ -3,8 +3,12 @@
 mod api_keys;
 mod approvals;
 mod auth;
+mod autonomy;
 mod backups;
+mod escalations;
 pub mod health;
+mod meetings;
+mod messages;
 mod realtime;
 mod sessions;
 mod settings;
@@ -32,6 +36,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         streams::endpoints(),
         tasks::endpoints(),
         approvals::endpoints(),
+        escalations::endpoints(),
+        messages::endpoints(),
+        meetings::endpoints(),
+        autonomy::endpoints(),
     ]
     .into_iter()
     .flatten()

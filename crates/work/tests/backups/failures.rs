@@ -112,9 +112,9 @@ async fn a_failure_in_the_second_of_three_parts_takes_the_first_back() {
             part(Component::Persistence, "third", at),
         ]);
         let all = ["first/x", "second/x", "third/x"];
-        all.map(|name| house.write(name, "old"));
+        all.iter().for_each(|name| house.write(name, "old"));
         let made = backups.create(&actor(), Trigger::Manual, None).await.unwrap();
-        all.map(|name| house.write(name, "new"));
+        all.iter().for_each(|name| house.write(name, "new"));
         fails.store(true, Ordering::Relaxed);
         let error = backups.restore(&actor(), all_of(made.backup_id.as_str()), None).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::InternalError);
