@@ -16,7 +16,7 @@ const MOST: u32 = 200_000;
 
 /// Tables and triggers of what creating a task writes.
 const SCHEMA: &str = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL \
-    AND tbl_name IN ('tasks', 'task_counts', 'audit_entries', 'audit_head') ORDER BY type = 'trigger'";
+    AND tbl_name IN ('tasks', 'row_counts', 'audit_entries', 'audit_head') ORDER BY type = 'trigger'";
 
 const ROWS: &str = "SELECT t.*, a.* FROM tasks t JOIN audit_entries a ON a.task_id = t.id LIMIT $1";
 

@@ -37,7 +37,8 @@ fn reference(name: &str) -> Value {
 }
 
 fn nullable(schema: Value) -> Value {
-    json!({ "oneOf": [schema, { "type": "null" }] })
+    // Not `oneOf`: the schema itself may allow null.
+    json!({ "anyOf": [schema, { "type": "null" }] })
 }
 
 /// The document for endpoints below `prefix`.

@@ -207,7 +207,10 @@ async fn the_tasks_are_those_that_were_answered(behind: &Behind<'_>, known: &BTr
         );
     }
     let counted = behind
-        .texts("SELECT status || ' ' || CAST(tasks AS TEXT) FROM task_counts WHERE tasks <> 0 ORDER BY 1")
+        .texts(
+            "SELECT status || ' ' || CAST(total AS TEXT) FROM row_counts \
+             WHERE kind = 'tasks' AND total <> 0 ORDER BY 1",
+        )
         .await;
     let there = behind
         .texts("SELECT status || ' ' || CAST(count(*) AS TEXT) FROM tasks GROUP BY status ORDER BY 1")
