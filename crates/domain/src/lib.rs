@@ -3,6 +3,7 @@
 //! Nothing here does I/O, awaits, or knows HTTP beyond the status numbers of the error table.
 
 pub mod approval;
+pub mod artifact;
 pub mod audit;
 pub mod channel;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod error;
 pub mod event;
 pub mod identity;
 pub mod interrupt;
+pub mod project;
 pub mod role;
 pub mod setting;
 pub mod sink;

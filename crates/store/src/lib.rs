@@ -11,6 +11,7 @@ mod sqlite;
 mod tx;
 
 pub mod api_key;
+pub mod artifact;
 pub mod audit;
 pub mod config;
 pub mod event_log;
@@ -19,6 +20,7 @@ pub mod interrupt;
 pub mod login_attempt;
 pub mod outbox;
 pub mod presence;
+pub mod project;
 pub mod refresh_token;
 pub mod seal;
 pub mod session;
