@@ -12,7 +12,9 @@ use quarterdeck_bus::Bus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
+use quarterdeck_work::artifacts::Artifacts;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::Settings;
 
 use crate::edge::{Edge, RouteTemplate};
@@ -47,6 +49,10 @@ pub struct Parts {
     pub streams: Arc<SessionHub>,
     /// Agents that wait for people.
     pub interrupts: Interrupts,
+    /// What teams work towards.
+    pub projects: Projects,
+    /// What came out of tasks.
+    pub artifacts: Artifacts,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

@@ -1,6 +1,7 @@
 //! What an operator decides before the start: defaults, then `quarterdeck.toml`, then the environment,
 //! then flags. Every later source wins over the earlier ones, value by value.
 
+mod artifacts;
 mod data_dir;
 mod environment;
 mod load;
@@ -17,13 +18,20 @@ use quarterdeck_store::config::StoreConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use artifacts::{ArtifactsConfig, S3Config};
 pub use data_dir::create as create_data_dir;
 pub use environment::Environment;
 pub use load::{Flags, load};
 
 /// Dotted names of the values that are never shown.
-pub const SECRETS: [&str; 5] =
-    ["api.auth.jwt_secret", "database.url", "nats_url", "redis_url", "settings_key"];
+pub const SECRETS: [&str; 6] = [
+    "api.auth.jwt_secret",
+    "artifacts.s3.secret_access_key",
+    "database.url",
+    "nats_url",
+    "redis_url",
+    "settings_key",
+];
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -46,6 +54,8 @@ pub struct Config {
     pub communication: CommunicationConfig,
     /// The front door.
     pub api: ApiConfig,
+    /// Contents of artifacts.
+    pub artifacts: ArtifactsConfig,
     /// The database.
     pub database: StoreConfig,
     /// The log.
@@ -127,6 +137,7 @@ impl Loaded {
 impl Config {
     fn validate(&mut self) -> Result<(), String> {
         self.api.resolve()?;
+        self.artifacts.validate()?;
         self.database.validate()?;
         self.log.validate()?;
         self.redis_url = self.redis_url.take().filter(|url| !url.expose_secret().trim().is_empty());

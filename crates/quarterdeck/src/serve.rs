@@ -23,6 +23,7 @@ use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Loaded, create_data_dir};
 use crate::lifecycle::Lifecycle;
 use crate::logging::{self, Logging, LoggingConfig};
-use crate::{Failure, Output, follow, local, log_settings, news};
+use crate::{Failure, Output, artifacts, follow, local, log_settings, news};
 
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
@@ -169,6 +170,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         usize::try_from(settings.get(&communication::EVENT_STREAM_MAX_QUEUE_SIZE)).unwrap_or_default();
     let streams = SessionHub::start(queue, Arc::clone(&clock));
     let interrupts = Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock));
+    let projects = Projects::new(store.clone(), Arc::clone(&clock));
+    let artifacts = artifacts::start(life, config, store.clone(), Arc::clone(&clock)).await?;
     let rights = Rights::of(&store);
     let upkeep = Upkeep {
         interrupts: interrupts.clone(),
@@ -198,6 +201,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         bus,
         streams,
         interrupts,
+        projects,
+        artifacts,
         sockets,
         rights,
         edge,

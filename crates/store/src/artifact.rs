@@ -143,9 +143,8 @@ pub async fn set_content(
 
 /// Deletes what is known about an artifact; what that was.
 pub async fn delete(tx: &Tx, id: &ArtifactId) -> Result<Option<Stored>> {
-    let sql = format!("DELETE FROM artifacts WHERE id = $1 RETURNING {COLUMNS}");
-    let Some(row) = one::<Row>(&**tx, &sql, [(**id).into()]).await? else { return Ok(None) };
-    let stored = Stored::try_from(row)?;
+    let Some(stored) = by_id_for_change(tx, id).await? else { return Ok(None) };
+    execute(&**tx, "DELETE FROM artifacts WHERE id = $1", [(**id).into()]).await?;
     account(tx, stored.artifact.size_bytes, 0, None).await?;
     Ok(Some(stored))
 }

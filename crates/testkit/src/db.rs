@@ -1,5 +1,6 @@
 //! Fresh databases.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ pub struct TestDb {
     /// What [`Store::open`] takes.
     pub database: Database,
     _folder: Option<Arc<TempDir>>,
+    files: Arc<TempDir>,
 }
 
 impl TestDb {
@@ -25,6 +27,7 @@ impl TestDb {
         Self {
             database: Database::Sqlite { path, journal_size_limit: 1 << 20 },
             _folder: Some(Arc::new(folder)),
+            files: Self::files_of_its_own(),
         }
     }
 
@@ -51,7 +54,16 @@ impl TestDb {
             connect_timeout: Duration::from_secs(10),
             acquire_timeout: Duration::from_secs(30),
         };
-        Some(Self { database, _folder: None })
+        Some(Self { database, _folder: None, files: Self::files_of_its_own() })
+    }
+
+    fn files_of_its_own() -> Arc<TempDir> {
+        Arc::new(TempDir::new().expect("a temporary folder"))
+    }
+
+    /// Folder of the contents of artifacts, the same for all servers on this database.
+    pub fn artifacts(&self) -> PathBuf {
+        self.files.path().join("artifacts")
     }
 
     /// Opens a store; on PostgreSQL any number of times.

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use quarterdeck_auth::{Auth, AuthConfig, HashCost, JwtSecret, NewKey, Password};
 use quarterdeck_bus::sessions::{QUEUE, SessionHub};
 use quarterdeck_bus::{Bus, Options as BusOptions};
+use quarterdeck_domain::artifact::MAX_TOTAL_BYTES;
 use quarterdeck_domain::clock::{Clock, ManualClock, SharedClock};
 use quarterdeck_domain::role::HumanRole;
 use quarterdeck_domain::setting::Registry;
@@ -20,7 +21,9 @@ use quarterdeck_http::v1::{self, health::Health};
 use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
+use quarterdeck_work::artifacts::{Artifacts, Contents};
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -65,6 +68,10 @@ pub struct Options {
     pub sockets: SocketOptions,
     /// Events that may wait for a reader of an event stream.
     pub stream_queue: usize,
+    /// Where contents of artifacts are; `None` for the folder of the database.
+    pub contents: Option<Contents>,
+    /// Most bytes of them.
+    pub artifact_bytes: u64,
     /// Endpoints beside those of the program.
     pub endpoints: Vec<Endpoint>,
 }
@@ -91,6 +98,8 @@ impl Default for Options {
             bus: BusOptions::default(),
             sockets: SocketOptions::default(),
             stream_queue: QUEUE,
+            contents: None,
+            artifact_bytes: MAX_TOTAL_BYTES,
             endpoints: Vec::new(),
         }
     }
@@ -121,6 +130,7 @@ impl TestServer {
     async fn with_clock(db: TestDb, clock: Arc<ManualClock>, change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::default();
         change(&mut options);
+        options.contents.get_or_insert_with(|| Contents::in_folder(db.artifacts()));
         let store = db.open().await;
         let mut endpoints = v1::endpoints();
         endpoints.append(&mut options.endpoints);
@@ -151,8 +161,11 @@ impl TestServer {
         let bus = Bus::start(store.clone(), Arc::clone(&clock), options.bus).await.expect("news travels");
         let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
         let streams = SessionHub::start(options.stream_queue, Arc::clone(&clock));
+        let contents = options.contents.unwrap_or_else(|| Contents::in_folder(std::env::temp_dir()));
         App::new(Parts {
             auth,
+            projects: Projects::new(store.clone(), Arc::clone(&clock)),
+            artifacts: Artifacts::new(store.clone(), Arc::clone(&clock), contents, options.artifact_bytes),
             bus,
             interrupts: Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock)),
             streams,

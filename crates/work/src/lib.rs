@@ -1,4 +1,6 @@
-//! What gets done: settings, interrupts.
+//! What gets done: settings, interrupts, projects, artifacts.
 
+pub mod artifacts;
 pub mod interrupts;
+pub mod projects;
 pub mod settings;

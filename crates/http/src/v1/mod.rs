@@ -1,9 +1,11 @@
 //! The endpoints of `/api/v1`, by resource.
 
 mod api_keys;
+mod artifacts;
 mod auth;
 mod backups;
 pub mod health;
+mod projects;
 mod realtime;
 mod sessions;
 mod settings;
@@ -28,6 +30,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         backups::endpoints(),
         realtime::endpoints(),
         streams::endpoints(),
+        projects::endpoints(),
+        artifacts::endpoints(),
     ]
     .into_iter()
     .flatten()
