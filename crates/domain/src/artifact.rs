@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::project::{MAX_DESCRIPTION, MAX_ID};
-use crate::role::wire_enum;
+pub use crate::task::ArtifactType;
 use crate::text::{Bounded, NotBlank};
 
 /// Largest content of one artifact, in bytes.
@@ -42,18 +42,6 @@ const SERVED: [&str; 15] = [
     "text/xml",
     "text/markdown",
 ];
-
-wire_enum! {
-    /// What an artifact is.
-    ArtifactType {
-        /// Source code.
-        Code = "code",
-        /// Tests.
-        Tests = "tests",
-        /// Documentation.
-        Documentation = "documentation",
-    }
-}
 
 /// Id of an artifact: `artifact-` and 32 hexadecimal digits. The only text that names of files are made of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, awaits, or knows HTTP beyond the status numbers of the error table.
 
+pub mod amount;
 pub mod approval;
 pub mod artifact;
 pub mod audit;
@@ -17,6 +18,7 @@ pub mod role;
 pub mod setting;
 pub mod sink;
 pub mod stream;
+pub mod task;
 pub mod text;
 pub mod user;
 

@@ -9,6 +9,7 @@ use utoipa::openapi::{KnownFormat, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
+use crate::amount::Amount;
 use crate::role::wire_enum;
 use crate::text::{Bounded, NotBlank};
 use crate::{Error, Result};
@@ -21,6 +22,8 @@ pub const MAX_NAME: usize = 256;
 pub const MAX_DESCRIPTION: usize = 4096;
 /// Most agents in a team.
 pub const MAX_TEAM: usize = 50;
+/// Most tasks that are named with a project; all of them are found by asking for its tasks.
+pub const MAX_TASK_IDS: usize = 200;
 /// Most characters of a deadline.
 const MAX_DEADLINE: usize = 64;
 
@@ -141,32 +144,6 @@ impl PartialSchema for Deadline {
 
 impl ToSchema for Deadline {}
 
-/// Money in the base currency, not negative; 0 for no bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Budget(f64);
-
-impl Budget {
-    /// Checks the amount; the error is the broken rule.
-    pub fn new(amount: f64) -> Result<Self, String> {
-        if !amount.is_finite() || amount < 0.0 {
-            return Err("must be a number that is not negative".to_owned());
-        }
-        // The negative zero is a zero.
-        Ok(Self(amount + 0.0))
-    }
-
-    /// The amount.
-    pub fn amount(self) -> f64 {
-        self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Budget {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(f64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
-}
-
 /// What a team works towards.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Project {
@@ -184,14 +161,14 @@ pub struct Project {
     /// Id of the agent that leads it.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
     pub lead: Option<NotBlank<MAX_ID>>,
-    /// Ids of its tasks.
+    /// Ids of its tasks, the oldest first; of more than 200 the first.
     pub task_ids: Vec<String>,
     /// When it should be done.
     #[schema(inline)]
     pub deadline: Option<Deadline>,
     /// What it may cost, in the base currency; 0 = no bound.
     #[schema(value_type = f64, minimum = 0.0)]
-    pub budget: Budget,
+    pub budget: Amount,
     /// Where it stands.
     pub status: ProjectStatus,
 }
@@ -220,7 +197,7 @@ pub struct NewProject {
     /// What it may cost, in the base currency; 0 = no bound.
     #[serde(default)]
     #[schema(value_type = f64, minimum = 0.0, default = 0.0)]
-    pub budget: Budget,
+    pub budget: Amount,
 }
 
 /// What changes about a project; what is not named stays.
@@ -251,7 +228,7 @@ pub struct ProjectChange {
     /// Another budget.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = f64, required = false, minimum = 0.0)]
-    pub budget: Option<Budget>,
+    pub budget: Option<Amount>,
     /// Another status. What is completed or cancelled stays so.
     #[serde(deserialize_with = "given")]
     #[schema(value_type = ProjectStatus, required = false)]

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::role::wire_enum;
 
-pub use definitions::{api, backup, communication, observability, security};
+pub use definitions::{api, backup, communication, engine, observability, security};
 pub use registry::Registry;
 pub use tag::{IfMatch, etag, etag_of_all};
 

@@ -16,6 +16,7 @@ use quarterdeck_work::artifacts::Artifacts;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::Settings;
+use quarterdeck_work::tasks::Tasks;
 
 use crate::edge::{Edge, RouteTemplate};
 use crate::endpoint::Endpoint;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub streams: Arc<SessionHub>,
     /// Agents that wait for people.
     pub interrupts: Interrupts,
+    /// Tasks.
+    pub tasks: Tasks,
     /// What teams work towards.
     pub projects: Projects,
     /// What came out of tasks.

@@ -25,6 +25,7 @@ use quarterdeck_store::seal::Keyring;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
+use quarterdeck_work::tasks::Tasks;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -161,6 +162,9 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let edge = Arc::new(Edge::new(edge_config(&config.api, &settings)?)?);
     let bus = news::bus(life, config, &settings, &store, &clock).await?;
     let (messages, bridge) = news::messages(life, config, &settings, &bus, &clock).await?;
+    let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), Some(messages.clone()));
+    let stopping = tasks.clone();
+    life.started("tasks", Duration::from_secs(310), async move { stopping.stop().await });
     let sockets = Sockets::new(
         news::socket_options(&config.api, &settings),
         edge.metrics().recorder(),
@@ -201,6 +205,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         bus,
         streams,
         interrupts,
+        tasks,
         projects,
         artifacts,
         sockets,

@@ -25,6 +25,7 @@ pub mod refresh_token;
 pub mod seal;
 pub mod session;
 pub mod setting;
+pub mod task;
 pub mod user;
 pub mod ws_ticket;
 

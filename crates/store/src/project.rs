@@ -1,6 +1,9 @@
 //! Projects.
 
-use quarterdeck_domain::project::{Budget, Deadline, Project, ProjectStatus, Team};
+use std::collections::HashMap;
+
+use quarterdeck_domain::amount::Amount;
+use quarterdeck_domain::project::{Deadline, MAX_TASK_IDS, Project, ProjectStatus, Team};
 use quarterdeck_domain::text::{Bounded, NotBlank};
 use quarterdeck_domain::{Error, ErrorCode, Result};
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
@@ -43,7 +46,7 @@ fn read(row: Row) -> Option<Project> {
         lead: row.lead.map(NotBlank::new).transpose().ok()?,
         task_ids: Vec::new(),
         deadline: row.deadline.map(Deadline::new).transpose().ok()?,
-        budget: Budget::new(row.budget).ok()?,
+        budget: Amount::new(row.budget).ok()?,
         status: ProjectStatus::parse(&row.status)?,
     })
 }
@@ -58,7 +61,7 @@ fn values(project: &Project) -> Result<[Value; 8]> {
         serde_json::to_string(team).map_err(Error::internal)?.into(),
         lead.as_ref().map(|lead| lead.as_str().to_owned()).into(),
         deadline.as_ref().map(|deadline| deadline.as_str().to_owned()).into(),
-        budget.amount().into(),
+        budget.get().into(),
         status.as_str().into(),
     ])
 }
@@ -77,14 +80,50 @@ pub async fn update(tx: &Tx, project: &Project) -> Result<bool> {
 }
 
 /// Deletes a project; whether there was one.
+///
+/// # Errors
+/// 409/4000 while tasks refer to it.
 pub async fn delete(tx: &Tx, id: &str) -> Result<bool> {
+    let sql = "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE project = $1 LIMIT 1) AS referring";
+    if number(&**tx, sql, [id.into()]).await? > 0 {
+        return Err(Error::conflict("The project has tasks; cancel it instead"));
+    }
     Ok(execute(&**tx, "DELETE FROM projects WHERE id = $1", [id.into()]).await? == 1)
 }
 
 /// The project with this id.
 pub async fn by_id(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Project>> {
     let sql = format!("SELECT {COLUMNS} FROM projects WHERE id = $1");
-    one::<Row>(connection, &sql, [id.into()]).await?.map(Project::try_from).transpose()
+    let project = one::<Row>(connection, &sql, [id.into()]).await?.map(Project::try_from).transpose()?;
+    Ok(with_tasks(connection, project.into_iter().collect()).await?.pop())
+}
+
+/// The same projects with the ids of their tasks, which come from the index of tasks by project.
+async fn with_tasks(connection: &impl ConnectionTrait, mut projects: Vec<Project>) -> Result<Vec<Project>> {
+    #[derive(FromQueryResult)]
+    struct Task {
+        project: String,
+        id: String,
+    }
+    if projects.is_empty() {
+        return Ok(projects);
+    }
+    let places: Vec<_> = (1..=projects.len()).map(|place| format!("${place}")).collect();
+    let sql = format!(
+        "SELECT project, id FROM (SELECT project, id, \
+         row_number() OVER (PARTITION BY project ORDER BY created_at, id) AS place \
+         FROM tasks WHERE project IN ({})) AS numbered WHERE place <= {MAX_TASK_IDS} ORDER BY project, place",
+        places.join(", ")
+    );
+    let ids = projects.iter().map(|project| Value::from(project.id.as_str()));
+    let mut tasks: HashMap<String, Vec<String>> = HashMap::new();
+    for Task { project, id } in all::<Task>(connection, &sql, ids).await? {
+        tasks.entry(project).or_default().push(id);
+    }
+    for project in &mut projects {
+        project.task_ids = tasks.remove(&project.id).unwrap_or_default();
+    }
+    Ok(projects)
 }
 
 /// The project with this id; nobody else changes it, or refers to it anew, before this transaction ends.
@@ -129,5 +168,6 @@ pub async fn page(
         "SELECT {COLUMNS} FROM projects WHERE {conditions} ORDER BY id LIMIT {limit} OFFSET {offset}"
     );
     let rows = all::<Row>(connection, &sql, values).await?;
-    Ok((rows.into_iter().map(Project::try_from).collect::<Result<_>>()?, total))
+    let projects = rows.into_iter().map(Project::try_from).collect::<Result<_>>()?;
+    Ok((with_tasks(connection, projects).await?, total))
 }

@@ -25,6 +25,7 @@ use quarterdeck_work::artifacts::{Artifacts, Contents};
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
+use quarterdeck_work::tasks::Tasks;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -171,6 +172,7 @@ impl TestServer {
             streams,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
+            tasks: Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None),
             limits: Arc::new(limits),
             health: Health::new(store.clone(), Arc::clone(&clock)),
             store,

@@ -81,9 +81,9 @@ impl Artifacts {
     ///
     /// # Errors
     /// The store's own.
-    pub async fn create(&self, actor: Actor, new: NewArtifact) -> Result<Artifact> {
+    pub async fn create(&self, actor: &Actor, new: NewArtifact) -> Result<Artifact> {
         let now = self.0.clock.now();
-        let entry = Entry::new(&actor, "artifact:create", now, "Created an artifact").arguments(&new);
+        let entry = Entry::new(actor, "artifact:create", now, "Created an artifact").arguments(&new);
         let artifact = Artifact::new(new, now);
         let create = self.0.store.write(move |tx| {
             Box::pin(async move {
@@ -105,13 +105,13 @@ impl Artifacts {
     /// # Errors
     /// 404/3000 when there is no such artifact; 500/8002 when the content cannot be removed, and then the
     /// artifact stays.
-    pub async fn delete(&self, actor: Actor, id: &str) -> Result<()> {
+    pub async fn delete(&self, actor: &Actor, id: &str) -> Result<()> {
         let id = known(id)?;
         let removed = self.stored(&id).await?.content.map(|content| content.name);
         if let Some(name) = &removed {
             self.0.contents.remove(name).await.map_err(failed)?;
         }
-        let now = self.0.clock.now();
+        let (actor, now) = (actor.clone(), self.0.clock.now());
         let delete = self.0.store.write(move |tx| {
             Box::pin(async move {
                 let Stored { artifact, content } =
@@ -140,7 +140,7 @@ impl Artifacts {
     /// After each the content is what it was.
     pub async fn upload(
         &self,
-        actor: Actor,
+        actor: &Actor,
         id: &str,
         announced: Option<u64>,
         bytes: impl Stream<Item = Result<Bytes>> + Send,
@@ -160,7 +160,7 @@ impl Artifacts {
         }
         self.admit(&before, draft.size).await?;
         // A caller that hangs up now must not leave the row without its bytes, or old bytes without a row.
-        let artifacts = self.clone();
+        let (artifacts, actor) = (self.clone(), actor.clone());
         let settled = async move { artifacts.settle(actor, name, draft).await };
         tokio::spawn(settled.in_current_span()).await.map_err(Error::internal)?
     }

@@ -46,9 +46,9 @@ impl Projects {
     ///
     /// # Errors
     /// 422/2000 as [`Project::check`].
-    pub async fn create(&self, actor: Actor, new: NewProject) -> Result<Project> {
+    pub async fn create(&self, actor: &Actor, new: NewProject) -> Result<Project> {
         let now = self.0.clock.now();
-        let entry = Entry::new(&actor, "project:create", now, "Created a project").arguments(&new);
+        let entry = Entry::new(actor, "project:create", now, "Created a project").arguments(&new);
         let project = Project::new(new)?;
         let create = self.0.store.write(move |tx| {
             Box::pin(async move {
@@ -69,8 +69,8 @@ impl Projects {
     ///
     /// # Errors
     /// 404/3000 when there is no such project; 422/2000 as [`Project::changed`].
-    pub async fn update(&self, actor: Actor, id: &str, change: ProjectChange) -> Result<Project> {
-        let (id, now) = (id.to_owned(), self.0.clock.now());
+    pub async fn update(&self, actor: &Actor, id: &str, change: ProjectChange) -> Result<Project> {
+        let (actor, id, now) = (actor.clone(), id.to_owned(), self.0.clock.now());
         let update = self.0.store.write(move |tx| {
             Box::pin(async move {
                 let before = project::by_id_for_change(tx, &id).await?.ok_or_else(|| unknown(&id))?;
@@ -99,8 +99,8 @@ impl Projects {
     ///
     /// # Errors
     /// 404/3000 when there is no such project.
-    pub async fn delete(&self, actor: Actor, id: &str) -> Result<()> {
-        let (id, now) = (id.to_owned(), self.0.clock.now());
+    pub async fn delete(&self, actor: &Actor, id: &str) -> Result<()> {
+        let (actor, id, now) = (actor.clone(), id.to_owned(), self.0.clock.now());
         let delete = self.0.store.write(move |tx| {
             Box::pin(async move {
                 let project = project::by_id_for_change(tx, &id).await?.ok_or_else(|| unknown(&id))?;

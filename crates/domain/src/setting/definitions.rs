@@ -14,7 +14,7 @@ macro_rules! settings {
 }
 
 pub(super) fn all() -> impl Iterator<Item = Definition> {
-    [api::ALL, backup::ALL, communication::ALL, observability::ALL, security::ALL]
+    [api::ALL, backup::ALL, communication::ALL, engine::ALL, observability::ALL, security::ALL]
         .into_iter()
         .flatten()
         .copied()
@@ -253,6 +253,30 @@ pub mod communication {
     }
 }
 
+/// Tasks.
+pub mod engine {
+    use super::super::Namespace::Engine;
+    use super::super::{Definition, Setting};
+
+    settings! {
+        "Most changes of tasks that wait while others are made; more are refused at once. 0 for no bound."
+        MAX_QUEUE_SIZE: i64 = Setting::int(Engine, "max_queue_size", "1000").within(0, 1_000_000)
+            .group("tasks").advanced().file("engine.max_queue_size");
+
+        "Longest time a stop waits for changes of tasks that were accepted, in seconds."
+        DRAIN_TIMEOUT_SECONDS: f64 = Setting::float(Engine, "drain_timeout_seconds", "10.0").within(0.1, 300.0)
+            .group("tasks").advanced().file("engine.drain_timeout_seconds");
+
+        "Whether agents are told of every change of a task, as a message on their channel `tasks`."
+        PUBLISH_SNAPSHOTS: bool = Setting::switch(Engine, "publish_snapshots", "true")
+            .group("tasks").advanced().file("engine.publish_snapshots");
+
+        "Whether tasks that are blocked, failed, interrupted or suspended may be cancelled."
+        CANCEL_STUCK_TASKS: bool = Setting::switch(Engine, "cancel_stuck_tasks", "false")
+            .group("tasks").file("engine.cancel_stuck_tasks");
+    }
+}
+
 /// Logs.
 pub mod observability {
     use serde_json::Value;
@@ -307,5 +331,9 @@ pub mod security {
         "Most sessions a user may have at once; the oldest make way. 0 for no bound."
         MAX_CONCURRENT_SESSIONS: i64 = Setting::int(Security, "max_concurrent_sessions", "5").within(0, 100)
             .group("sessions").file("api.auth.max_concurrent_sessions");
+
+        "Whether who asks for an approval is refused to decide it."
+        FORBID_SELF_DECISION: bool = Setting::switch(Security, "forbid_self_decision", "false")
+            .group("approvals").file("security.forbid_self_decision");
     }
 }

@@ -18,7 +18,7 @@ use utoipa::IntoParams;
 use crate::app::App;
 use crate::edge::{Data, PaginatedResponse, Result};
 use crate::endpoint::{Endpoint, delete, get, post, put};
-use crate::extract::{Body, Page, Path, Query};
+use crate::extract::{Body, Id, Page, Path, Query};
 use crate::gate::Acting;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -100,7 +100,7 @@ async fn list(
     Ok(PaginatedResponse::new(artifacts, page.offset, page.limit, total))
 }
 
-async fn show(State(app): State<App>, Path(id): Path<NotBlank<MAX_ID>>) -> Result<impl IntoResponse> {
+async fn show(State(app): State<App>, Path(id): Path<Id>) -> Result<impl IntoResponse> {
     Ok(Data(app.artifacts.get(&id).await?))
 }
 
@@ -109,31 +109,31 @@ async fn create(
     Acting(actor): Acting,
     Body(new): Body<NewArtifact>,
 ) -> Result<impl IntoResponse> {
-    Ok((StatusCode::CREATED, Data(app.artifacts.create(actor, new).await?)))
+    Ok((StatusCode::CREATED, Data(app.artifacts.create(&actor, new).await?)))
 }
 
 async fn remove(
     State(app): State<App>,
     Acting(actor): Acting,
-    Path(id): Path<NotBlank<MAX_ID>>,
+    Path(id): Path<Id>,
 ) -> Result<impl IntoResponse> {
-    app.artifacts.delete(actor, &id).await?;
+    app.artifacts.delete(&actor, &id).await?;
     Ok(Data(Nothing))
 }
 
 async fn upload(
     State(app): State<App>,
     Acting(actor): Acting,
-    Path(id): Path<NotBlank<MAX_ID>>,
+    Path(id): Path<Id>,
     request: Request,
 ) -> Result<impl IntoResponse> {
     let upload::Incoming { announced, bytes } = upload::incoming(request)?;
-    Ok(Data(app.artifacts.upload(actor, &id, announced, bytes).await?))
+    Ok(Data(app.artifacts.upload(&actor, &id, announced, bytes).await?))
 }
 
 async fn download(
     State(app): State<App>,
-    Path(id): Path<NotBlank<MAX_ID>>,
+    Path(id): Path<Id>,
     headers: HeaderMap,
 ) -> Result<Response> {
     let wanted = |content: &_| download::wanted(&headers, content);

@@ -12,6 +12,7 @@ mod settings;
 mod setup;
 mod sinks;
 mod streams;
+mod tasks;
 mod users;
 
 use crate::endpoint::Endpoint;
@@ -30,6 +31,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         backups::endpoints(),
         realtime::endpoints(),
         streams::endpoints(),
+        tasks::endpoints(),
         projects::endpoints(),
         artifacts::endpoints(),
     ]

@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use crate::app::App;
 use crate::edge::{Data, PaginatedResponse, Result};
 use crate::endpoint::{Endpoint, delete, get, patch, post};
-use crate::extract::{Body, Page, Path, Query};
+use crate::extract::{Body, Id, Page, Path, Query};
 use crate::gate::Acting;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -81,7 +81,7 @@ async fn list(
     Ok(PaginatedResponse::new(projects, page.offset, page.limit, total))
 }
 
-async fn show(State(app): State<App>, Path(id): Path<NotBlank<MAX_ID>>) -> Result<impl IntoResponse> {
+async fn show(State(app): State<App>, Path(id): Path<Id>) -> Result<impl IntoResponse> {
     Ok(Data(app.projects.get(&id).await?))
 }
 
@@ -90,23 +90,23 @@ async fn create(
     Acting(actor): Acting,
     Body(new): Body<NewProject>,
 ) -> Result<impl IntoResponse> {
-    Ok((StatusCode::CREATED, Data(app.projects.create(actor, new).await?)))
+    Ok((StatusCode::CREATED, Data(app.projects.create(&actor, new).await?)))
 }
 
 async fn update(
     State(app): State<App>,
     Acting(actor): Acting,
-    Path(id): Path<NotBlank<MAX_ID>>,
+    Path(id): Path<Id>,
     Body(change): Body<ProjectChange>,
 ) -> Result<impl IntoResponse> {
-    Ok(Data(app.projects.update(actor, &id, change).await?))
+    Ok(Data(app.projects.update(&actor, &id, change).await?))
 }
 
 async fn remove(
     State(app): State<App>,
     Acting(actor): Acting,
-    Path(id): Path<NotBlank<MAX_ID>>,
+    Path(id): Path<Id>,
 ) -> Result<impl IntoResponse> {
-    app.projects.delete(actor, &id).await?;
+    app.projects.delete(&actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
