@@ -252,8 +252,15 @@ mod tests {
         assert_eq!(served("text/plain"), "text/plain");
         assert_eq!(served(" Text/CSV ; charset=utf-8"), "text/csv");
         for harmful in [
-            "", "text/html", "image/svg+xml", "application/xhtml+xml", "text/javascript", "text/plain,text/html",
-            "text/html;text/plain", "multipart/form-data", "text/plain\r\nX: y",
+            "",
+            "text/html",
+            "image/svg+xml",
+            "application/xhtml+xml",
+            "text/javascript",
+            "text/plain,text/html",
+            "text/html;text/plain",
+            "multipart/form-data",
+            "text/plain\r\nX: y",
         ] {
             assert_eq!(served(harmful), UNNAMED_TYPE, "{harmful:?}");
         }

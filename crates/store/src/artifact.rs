@@ -160,10 +160,11 @@ async fn account(tx: &Tx, old: u64, new: u64, most: Option<u64>) -> Result<()> {
     }
 }
 
-/// Bytes of all contents together.
-pub async fn usage(connection: &impl ConnectionTrait) -> Result<u64> {
-    let bytes = number(connection, "SELECT bytes FROM artifact_usage WHERE id = 1", []).await?;
-    Ok(bytes.unsigned_abs())
+/// Bytes of the contents of all other artifacts together, as of one moment.
+pub async fn usage_of_others(connection: &impl ConnectionTrait, id: &ArtifactId) -> Result<u64> {
+    let sql = "SELECT bytes - COALESCE((SELECT size_bytes FROM artifacts WHERE id = $1), 0) \
+               FROM artifact_usage WHERE id = 1";
+    Ok(number(connection, sql, [(**id).into()]).await?.unsigned_abs())
 }
 
 /// Which of these contents no artifact has.
@@ -221,11 +222,9 @@ pub async fn page(
     let mut conditions = String::from("1 = 1");
     let mut values: Vec<Value> = Vec::new();
     let kind = filter.r#type.map(ArtifactType::as_str);
-    for (column, wanted) in [
-        ("task_id", filter.task_id.as_deref()),
-        ("created_by", filter.created_by.as_deref()),
-        ("kind", kind),
-    ] {
+    for (column, wanted) in
+        [("task_id", filter.task_id.as_deref()), ("created_by", filter.created_by.as_deref()), ("kind", kind)]
+    {
         if let Some(wanted) = wanted {
             values.push(wanted.into());
             conditions.push_str(&format!(" AND {column} = ${}", values.len()));

@@ -146,8 +146,8 @@ impl Artifacts {
         bytes: impl Stream<Item = Result<Bytes>> + Send,
     ) -> Result<Artifact> {
         let id = known(id)?;
-        let before = self.stored(&id).await?.artifact;
-        self.admit(&before, announced.unwrap_or_default()).await?;
+        self.stored(&id).await?;
+        self.admit(&id, announced.unwrap_or_default()).await?;
         let name = ContentName::fresh(id);
         let mut draft = self.0.contents.begin(&name).await.map_err(failed)?;
         let mut bytes = pin!(bytes);
@@ -158,7 +158,7 @@ impl Artifacts {
             }
             draft.write(&chunk).await.map_err(failed)?;
         }
-        self.admit(&before, draft.size).await?;
+        self.admit(name.artifact(), draft.size).await?;
         // A caller that hangs up now must not leave the row without its bytes, or old bytes without a row.
         let (artifacts, actor) = (self.clone(), actor.clone());
         let settled = async move { artifacts.settle(actor, name, draft).await };
@@ -166,11 +166,11 @@ impl Artifacts {
     }
 
     /// Refuses early what cannot be kept in the end.
-    async fn admit(&self, before: &Artifact, size: u64) -> Result<()> {
+    async fn admit(&self, id: &ArtifactId, size: u64) -> Result<()> {
         if size > MAX_BYTES {
             return Err(ErrorCode::ArtifactTooLarge.into());
         }
-        let others = artifact::usage(self.0.store.read()).await?.saturating_sub(before.size_bytes);
+        let others = artifact::usage_of_others(self.0.store.read(), id).await?;
         if others + size > self.0.most { Err(ErrorCode::ArtifactStorageFull.into()) } else { Ok(()) }
     }
 
@@ -257,7 +257,9 @@ impl Artifacts {
         let mut missing = None;
         for _ in 0..LOOKS {
             let Stored { artifact, content } = self.stored(&id).await?;
-            let Some(content) = content.filter(|content| missing.as_ref() != Some(&content.name)) else { break };
+            let Some(content) = content.filter(|content| missing.as_ref() != Some(&content.name)) else {
+                break;
+            };
             let Some(part) = wanted(&content) else { return Ok((artifact, content, None)) };
             match self.0.contents.open(&content.name, content.size, part).await.map_err(failed)? {
                 Some(bytes) => return Ok((artifact, content, Some(bytes))),

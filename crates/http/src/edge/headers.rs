@@ -22,7 +22,8 @@ const PAGES_CSP: HeaderValue = HeaderValue::from_static(
      font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; \
      frame-ancestors 'none'",
 );
-const UPLOADED_CSP: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'");
+const UPLOADED_CSP: HeaderValue =
+    HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const A_WHILE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -35,7 +36,9 @@ pub(super) enum Area {
     Docs,
     /// Whatever somebody has uploaded.
     Uploaded,
-    Pages { hashed_asset: bool },
+    Pages {
+        hashed_asset: bool,
+    },
 }
 
 impl Area {

@@ -131,11 +131,7 @@ async fn upload(
     Ok(Data(app.artifacts.upload(&actor, &id, announced, bytes).await?))
 }
 
-async fn download(
-    State(app): State<App>,
-    Path(id): Path<Id>,
-    headers: HeaderMap,
-) -> Result<Response> {
+async fn download(State(app): State<App>, Path(id): Path<Id>, headers: HeaderMap) -> Result<Response> {
     let wanted = |content: &_| download::wanted(&headers, content);
     let (artifact, content, bytes) = app.artifacts.read(&id, |content| wanted(content).part()).await?;
     Ok(download::answer(&artifact, &content, wanted(&content), bytes))

@@ -27,7 +27,13 @@ fn content(id: &str) -> String {
 }
 
 /// A request of this caller, with a body as it is.
-fn request(caller: &Caller, method: Method, path: &str, headers: &[(&str, &str)], body: Body) -> Request<Body> {
+fn request(
+    caller: &Caller,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Body,
+) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path);
     let cookies: Vec<_> = ["session", "csrf_token"]
         .iter()
@@ -58,7 +64,8 @@ async fn put_form(caller: &Caller, id: &str, parts: &[(&str, Option<&str>, &[u8]
 fn form(parts: &[(&str, Option<&str>, &[u8])]) -> Vec<u8> {
     let mut form = Vec::new();
     for (name, file, bytes) in parts {
-        let file = file.map(|file| format!("; filename=\"{file}\"\r\nContent-Type: text/html")).unwrap_or_default();
+        let file =
+            file.map(|file| format!("; filename=\"{file}\"\r\nContent-Type: text/html")).unwrap_or_default();
         form.extend(format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n").bytes());
         form.extend(*bytes);
         form.extend(b"\r\n");

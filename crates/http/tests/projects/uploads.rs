@@ -140,14 +140,17 @@ async fn exactly_fifty_mebibytes_are_accepted_and_one_byte_more_is_not() {
     let after = download(&ceo, &id, &[]).await.expect(200);
     assert!(after.header("etag") == before.header("etag") && after.body == before.body);
     assert_eq!(about(&mut ceo, &id).await["size_bytes"], MAX_BYTES);
-    put_form(&ceo, &id, &[("note", None, b"and text around"), ("a", Some("a"), &bytes[1..])]).await.expect(200);
+    put_form(&ceo, &id, &[("note", None, b"and text around"), ("a", Some("a"), &bytes[1..])])
+        .await
+        .expect(200);
     assert_eq!(download(&ceo, &id, &[]).await.body.iter().filter(|byte| **byte == b'y').count(), MOST);
     assert_eq!(files(&server).len(), 1);
 }
 
 #[tokio::test]
 async fn a_size_that_is_announced_is_judged_before_anything_is_read() {
-    let server = TestServer::with(quarterdeck_testkit::TestDb::sqlite(), |options| options.artifact_bytes = 100).await;
+    let server =
+        TestServer::with(quarterdeck_testkit::TestDb::sqlite(), |options| options.artifact_bytes = 100).await;
     let mut ceo = server.ceo().await;
     let id = artifact(&mut ceo, "").await;
     for (announced, status, code) in

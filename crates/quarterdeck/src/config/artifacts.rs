@@ -87,7 +87,8 @@ impl S3Config {
         for text in [&mut self.bucket, &mut self.endpoint, &mut self.access_key_id] {
             *text = text.take().filter(|text| !text.trim().is_empty());
         }
-        self.secret_access_key = self.secret_access_key.take().filter(|secret| !secret.expose_secret().is_empty());
+        self.secret_access_key =
+            self.secret_access_key.take().filter(|secret| !secret.expose_secret().is_empty());
         if self.region.trim().is_empty() {
             return Err("artifacts.s3.region must not be blank".to_owned());
         }
@@ -99,7 +100,9 @@ impl S3Config {
             return Err(format!("artifacts.s3.{missing} must be set together with artifacts.s3.{given}"));
         }
         match &self.endpoint {
-            Some(endpoint) => self.check_endpoint(endpoint).map_err(|rule| format!("artifacts.s3.endpoint {rule}")),
+            Some(endpoint) => {
+                self.check_endpoint(endpoint).map_err(|rule| format!("artifacts.s3.endpoint {rule}"))
+            }
             None => Ok(()),
         }
     }
@@ -143,10 +146,14 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_this_machine_or_on_purpose() {
-        for sound in ["https://s3.example", "http://localhost:9000", "http://127.0.0.1:9000", "http://[::1]:9000"] {
+        for sound in
+            ["https://s3.example", "http://localhost:9000", "http://127.0.0.1:9000", "http://[::1]:9000"]
+        {
             assert_eq!(s3(sound).validate(), Ok(()), "{sound}");
         }
-        for refused in ["http://minio:9000", "s3.example", "ftp://s3.example", "https://u:p@s3.example", "https://s?x"] {
+        for refused in
+            ["http://minio:9000", "s3.example", "ftp://s3.example", "https://u:p@s3.example", "https://s?x"]
+        {
             let why = s3(refused).validate().unwrap_err();
             assert!(why.starts_with("artifacts.s3.endpoint must"), "{why}");
             assert!(!why.contains("u:p"), "{why}");
@@ -168,7 +175,8 @@ mod tests {
     #[test]
     fn the_folder_is_beside_the_database_unless_it_is_named() {
         let database = |path: &str| Database::Sqlite { path: path.into(), journal_size_limit: 0 };
-        let folder = |config: &ArtifactsConfig| config.folder(Path::new("/home/data"), &database("/srv/deck.db"));
+        let folder =
+            |config: &ArtifactsConfig| config.folder(Path::new("/home/data"), &database("/srv/deck.db"));
         let mut config = ArtifactsConfig::default();
         assert_eq!(folder(&config), Path::new("/srv/artifacts"));
         config.s3.bucket = Some("b".to_owned());

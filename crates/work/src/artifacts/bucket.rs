@@ -11,9 +11,7 @@ use chrono::{TimeDelta, Utc};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
-use object_store::{
-    ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfig,
-};
+use object_store::{ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfig};
 use quarterdeck_domain::artifact::ContentName;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::fs::File;

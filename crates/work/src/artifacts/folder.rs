@@ -114,7 +114,9 @@ impl Folder {
         while let Some(entry) = entries.next_entry().await? {
             let name = entry.file_name();
             let unfinished = unfinished(&name);
-            let Some(name) = unfinished.clone().or_else(|| ContentName::parse(name.to_str()?)) else { continue };
+            let Some(name) = unfinished.clone().or_else(|| ContentName::parse(name.to_str()?)) else {
+                continue;
+            };
             // It may be gone by now, which is as well.
             let Ok(metadata) = entry.metadata().await else { continue };
             let age = metadata.modified().ok().and_then(|then| SystemTime::now().duration_since(then).ok());

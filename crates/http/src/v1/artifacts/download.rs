@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE,
-    RANGE,
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    IF_RANGE, RANGE,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -119,7 +119,10 @@ pub(super) fn answer(
         (Wanted::Part(part), Some(bytes)) => {
             let range = format!("bytes {}-{}/{size}", part.start, part.end - 1);
             let body = Body::from_stream(bytes);
-            ((StatusCode::PARTIAL_CONTENT, [(CONTENT_RANGE, range)], body).into_response(), part.end - part.start)
+            (
+                (StatusCode::PARTIAL_CONTENT, [(CONTENT_RANGE, range)], body).into_response(),
+                part.end - part.start,
+            )
         }
         (_, Some(bytes)) => (Body::from_stream(bytes).into_response(), size),
         (_, None) => (StatusCode::NOT_MODIFIED.into_response(), 0),
@@ -210,8 +213,18 @@ mod tests {
             assert_eq!(asked(&[(RANGE, range)]), Wanted::OutOfRange, "{range}");
         }
         for range in [
-            "", "bytes", "bytes=", "bytes=-", "bytes=5-2", "bytes=a-b", "bytes=1-x", "bytes=+1-2", "lines=1-2",
-            "bytes=0-1,3-4", "bytes=--1", "bytes=1--2",
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=5-2",
+            "bytes=a-b",
+            "bytes=1-x",
+            "bytes=+1-2",
+            "lines=1-2",
+            "bytes=0-1,3-4",
+            "bytes=--1",
+            "bytes=1--2",
         ] {
             assert_eq!(asked(&[(RANGE, range)]), Wanted::Whole(10), "{range}");
         }
