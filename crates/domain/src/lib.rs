@@ -9,6 +9,7 @@ pub mod audit;
 pub mod channel;
 pub mod clock;
 pub mod config;
+pub mod decision_record;
 pub mod error;
 pub mod event;
 pub mod identity;

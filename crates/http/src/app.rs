@@ -12,6 +12,7 @@ use quarterdeck_bus::Bus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::artifacts::Artifacts;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::projects::Projects;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub interrupts: Interrupts,
     /// Tasks.
     pub tasks: Tasks,
+    /// What people have to decide.
+    pub approvals: Approvals,
     /// What teams work towards.
     pub projects: Projects,
     /// What came out of tasks.

@@ -22,6 +22,7 @@ use quarterdeck_http::ws::Sockets;
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
@@ -38,6 +39,8 @@ use crate::{Failure, Output, artifacts, follow, local, log_settings, news};
 
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+/// How often is looked for what nobody has decided in time.
+const DEADLINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs the server until SIGINT or SIGTERM. A second signal ends the process at once.
 ///
@@ -177,7 +180,10 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let projects = Projects::new(store.clone(), Arc::clone(&clock));
     let artifacts = artifacts::start(life, config, store.clone(), Arc::clone(&clock)).await?;
     let rights = Rights::of(&store);
+    let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
     let upkeep = Upkeep {
+        approvals: approvals.clone(),
+        tasks: tasks.clone(),
         interrupts: interrupts.clone(),
         bus: bus.clone(),
         auth: Arc::clone(&auth),
@@ -206,6 +212,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         streams,
         interrupts,
         tasks,
+        approvals,
         projects,
         artifacts,
         sockets,
@@ -299,7 +306,9 @@ fn excluded_paths(config: &Config, settings: &Settings) -> Vec<String> {
 
 /// What is done again and again while the server runs.
 struct Upkeep {
+    approvals: Approvals,
     interrupts: Interrupts,
+    tasks: Tasks,
     bus: Bus,
     auth: Arc<Auth>,
     edge: Arc<Edge>,
@@ -311,8 +320,8 @@ struct Upkeep {
 impl Upkeep {
     fn start(self, life: &mut Lifecycle) {
         let stopping = CancellationToken::new();
-        let (sweeping, folding) = (stopping.clone(), stopping.clone());
-        let Self { interrupts, bus, auth, edge, limits, logging, sweep } = self;
+        let (sweeping, ending, folding) = (stopping.clone(), stopping.clone(), stopping.clone());
+        let Self { approvals, interrupts, tasks, bus, auth, edge, limits, logging, sweep } = self;
         let sweeps = tokio::spawn(async move {
             loop {
                 let pause = *sweep.lock().unwrap_or_else(|e| e.into_inner());
@@ -321,7 +330,16 @@ impl Upkeep {
                     () = tokio::time::sleep(pause) => {
                         auth.upkeep().await;
                         interrupts.upkeep().await;
+                        tasks.upkeep().await;
                     }
+                }
+            }
+        });
+        let ends = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = ending.cancelled() => return,
+                    () = tokio::time::sleep(DEADLINE_INTERVAL) => approvals.upkeep().await,
                 }
             }
         });
@@ -341,7 +359,7 @@ impl Upkeep {
         });
         life.started("upkeep", Duration::from_secs(2), async move {
             stopping.cancel();
-            for task in [sweeps, folds] {
+            for task in [sweeps, ends, folds] {
                 if let Err(error) = task.await {
                     tracing::error!(target: "api", error = %error, "api.app.upkeep.ended");
                 }

@@ -11,9 +11,11 @@ mod sqlite;
 mod tx;
 
 pub mod api_key;
+pub mod approval;
 pub mod artifact;
 pub mod audit;
 pub mod config;
+pub mod decision_record;
 pub mod event_log;
 pub mod idempotency;
 pub mod interrupt;

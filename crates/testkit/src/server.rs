@@ -21,6 +21,7 @@ use quarterdeck_http::v1::{self, health::Health};
 use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::artifacts::{Artifacts, Contents};
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::projects::Projects;
@@ -162,6 +163,7 @@ impl TestServer {
         let bus = Bus::start(store.clone(), Arc::clone(&clock), options.bus).await.expect("news travels");
         let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
         let streams = SessionHub::start(options.stream_queue, Arc::clone(&clock));
+        let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None);
         let contents = options.contents.unwrap_or_else(|| Contents::in_folder(std::env::temp_dir()));
         App::new(Parts {
             auth,
@@ -172,7 +174,8 @@ impl TestServer {
             streams,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
-            tasks: Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None),
+            approvals: Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone()),
+            tasks,
             limits: Arc::new(limits),
             health: Health::new(store.clone(), Arc::clone(&clock)),
             store,

@@ -1,5 +1,6 @@
-//! What gets done: settings, interrupts, tasks, projects, artifacts.
+//! What gets done: settings, interrupts, tasks, approvals, projects, artifacts.
 
+pub mod approvals;
 pub mod artifacts;
 pub mod interrupts;
 pub mod projects;

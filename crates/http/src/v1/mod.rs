@@ -1,6 +1,7 @@
 //! The endpoints of `/api/v1`, by resource.
 
 mod api_keys;
+mod approvals;
 mod artifacts;
 mod auth;
 mod backups;
@@ -32,6 +33,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         realtime::endpoints(),
         streams::endpoints(),
         tasks::endpoints(),
+        approvals::endpoints(),
         projects::endpoints(),
         artifacts::endpoints(),
     ]
