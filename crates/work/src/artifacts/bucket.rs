@@ -136,3 +136,70 @@ const FOLDER: &str = "artifacts";
 fn key(name: &ContentName) -> Path {
     Path::from_iter([FOLDER.to_owned(), name.to_string()])
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use object_store::memory::InMemory;
+    use quarterdeck_domain::artifact::ArtifactId;
+
+    use super::*;
+
+    async fn keep(bucket: &Bucket, name: &ContentName, bytes: &[u8]) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        bucket.keep(file.path(), bytes.len() as u64, name).await.unwrap();
+    }
+
+    async fn read(bucket: &Bucket, name: &ContentName, part: Range<u64>) -> Option<Vec<u8>> {
+        let bytes = bucket.open(name, part).await.unwrap()?;
+        Some(bytes.try_collect::<Vec<Bytes>>().await.unwrap().concat())
+    }
+
+    #[tokio::test]
+    async fn small_and_large_contents_come_back_whole_and_in_parts() {
+        let bucket = Bucket(Arc::new(InMemory::new()));
+        for size in [0, 1, PART, PART + 1, 2 * PART, 2 * PART + 12_345] {
+            let bytes: Vec<_> = (0..size).map(|place| (place / 1000) as u8).collect();
+            let name = ContentName::fresh(ArtifactId::fresh());
+            assert_eq!(read(&bucket, &name, 0..size as u64).await, None);
+            keep(&bucket, &name, &bytes).await;
+            assert!(read(&bucket, &name, 0..size as u64).await.unwrap() == bytes, "{size}");
+            if size > 1 {
+                let (from, to) = (size / 3, size / 2 + 1);
+                let part = read(&bucket, &name, from as u64..to as u64).await.unwrap();
+                assert!(part == bytes[from..to], "{size}");
+            }
+            bucket.remove(&name).await.unwrap();
+            bucket.remove(&name).await.unwrap();
+            assert_eq!(read(&bucket, &name, 0..size as u64).await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn contents_are_listed_when_they_are_old_enough_and_nothing_else_is() {
+        let store = Arc::new(InMemory::new());
+        let bucket = Bucket(Arc::clone(&store) as Arc<dyn ObjectStore>);
+        let name = ContentName::fresh(ArtifactId::fresh());
+        keep(&bucket, &name, b"bytes").await;
+        for foreign in ["artifacts/notes.txt", "elsewhere/x"] {
+            store.put(&Path::from(foreign), "left".into()).await.unwrap();
+        }
+        assert_eq!(bucket.list(Duration::ZERO).await.unwrap(), [name]);
+        assert_eq!(bucket.list(Duration::from_secs(3600)).await.unwrap(), []);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let options = BucketOptions {
+            bucket: "b".to_owned(),
+            endpoint: None,
+            region: "r".to_owned(),
+            access_key_id: Some("id".to_owned()),
+            secret_access_key: Some("hunter2".into()),
+            allow_http: false,
+        };
+        assert!(!format!("{options:?}").contains("hunter2"));
+        assert!(!format!("{:?}", Bucket::remote(&options).unwrap()).contains("hunter2"));
+    }
+}
