@@ -69,6 +69,7 @@ pub struct Docs {
     pub(crate) summary: &'static str,
     pub(crate) description: &'static str,
     pub(crate) query: Vec<Parameter>,
+    pub(crate) path_bounds: Vec<(&'static str, usize)>,
     pub(crate) headers: Vec<(&'static str, &'static str)>,
     pub(crate) body: Option<SchemaOf>,
     pub(crate) takes_file: bool,
@@ -142,6 +143,7 @@ impl Docs {
             summary: "",
             description: "",
             query: Vec::new(),
+            path_bounds: Vec::new(),
             headers: Vec::new(),
             body: None,
             takes_file: false,
@@ -205,6 +207,12 @@ impl Docs {
         self
     }
 
+    /// Most characters of a path parameter that is bounded closer than ids are.
+    pub fn path_bound(mut self, name: &'static str, max: usize) -> Self {
+        self.path_bounds.push((name, max));
+        self
+    }
+
     /// Query parameters.
     pub fn query<T: IntoParams>(mut self) -> Self {
         self.query.extend(T::into_params(|| Some(ParameterIn::Query)));
@@ -247,6 +255,11 @@ impl Docs {
     /// Answers 204 without a body.
     pub fn gives_nothing(self) -> Self {
         self.success(204, Content::Nothing)
+    }
+
+    /// Answers 101 and goes on in another protocol.
+    pub fn switches_protocols(self) -> Self {
+        self.success(101, Content::Nothing)
     }
 
     /// Answers something else than JSON.

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use regex::Regex;
+use serde::Deserialize;
 use serde_json::Value;
+
+use crate::approval::TimeoutPolicy;
 
 fn strings(value: &Value) -> Result<Vec<&str>, String> {
     let list = value.as_array().map(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
@@ -91,6 +94,13 @@ pub(super) fn levels(value: &Value) -> Result<(), String> {
             super::observability::LEVELS.join(", ")
         )),
     }
+}
+
+/// What becomes of approvals nobody decides.
+pub(super) fn timeout_policy(value: &Value) -> Result<(), String> {
+    let policy = TimeoutPolicy::deserialize(value)
+        .map_err(|_| "must be wait, deny with after_seconds, or tiered with tiers".to_owned())?;
+    policy.check()
 }
 
 pub(super) fn object_of_objects(value: &Value) -> Result<(), String> {
