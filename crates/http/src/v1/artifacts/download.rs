@@ -65,8 +65,8 @@ impl Wanted {
 pub(super) fn wanted(headers: &HeaderMap, content: &Content) -> Wanted {
     let tag = tag(content);
     let has = headers.get_all(IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
-    let has = has.flat_map(|tags| tags.split(',')).map(str::trim);
-    if has.into_iter().any(|has| has == "*" || has.strip_prefix("W/").unwrap_or(has) == tag) {
+    let mut has = has.flat_map(|tags| tags.split(',')).map(str::trim);
+    if has.any(|has| has == "*" || has.strip_prefix("W/").unwrap_or(has) == tag) {
         return Wanted::Unchanged;
     }
     let is_current = headers.get(IF_RANGE).is_none_or(|has| has.as_bytes() == tag.as_bytes());
