@@ -156,7 +156,6 @@ pub struct Project {
     #[schema(value_type = String, max_length = 4096)]
     pub description: Bounded<MAX_DESCRIPTION>,
     /// Who works on it; empty = anybody.
-    #[schema(inline)]
     pub team: Team,
     /// Id of the agent that leads it.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
@@ -164,7 +163,6 @@ pub struct Project {
     /// Ids of its tasks, the oldest first; of more than 200 the first.
     pub task_ids: Vec<String>,
     /// When it should be done.
-    #[schema(inline)]
     pub deadline: Option<Deadline>,
     /// What it may cost, in the base currency; 0 = no bound.
     #[schema(value_type = f64, minimum = 0.0)]
@@ -186,13 +184,12 @@ pub struct NewProject {
     pub description: Bounded<MAX_DESCRIPTION>,
     /// Who works on it; empty = anybody.
     #[serde(default)]
-    #[schema(inline, required = false)]
+    #[schema(required = false)]
     pub team: Team,
     /// Id of the agent that leads it; one of the team, if there is one.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"\S")]
     pub lead: Option<NotBlank<MAX_ID>>,
     /// When it should be done.
-    #[schema(inline)]
     pub deadline: Option<Deadline>,
     /// What it may cost, in the base currency; 0 = no bound.
     #[serde(default)]
@@ -202,35 +199,34 @@ pub struct NewProject {
 
 /// What changes about a project; what is not named stays.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(default)]
 #[schema(as = UpdateProjectRequest)]
 pub struct ProjectChange {
     /// Another name.
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = String, required = false, min_length = 1, max_length = 256, pattern = r"\S")]
     pub name: Option<NotBlank<MAX_NAME>>,
     /// Other words.
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = String, required = false, max_length = 4096)]
     pub description: Option<Bounded<MAX_DESCRIPTION>>,
     /// Another team, as a whole.
-    #[serde(deserialize_with = "given")]
-    #[schema(value_type = Team, inline, required = false)]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Team, required = false)]
     pub team: Option<Team>,
     /// Another lead; `null` for none.
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"\S")]
     pub lead: Option<Option<NotBlank<MAX_ID>>>,
     /// Another deadline; `null` for none.
-    #[serde(deserialize_with = "given")]
-    #[schema(value_type = Option<Deadline>, inline)]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Deadline>)]
     pub deadline: Option<Option<Deadline>>,
     /// Another budget.
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = f64, required = false, minimum = 0.0)]
     pub budget: Option<Amount>,
     /// Another status. What is completed or cancelled stays so.
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = ProjectStatus, required = false)]
     pub status: Option<ProjectStatus>,
 }

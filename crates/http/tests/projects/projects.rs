@@ -315,3 +315,24 @@ on_both_databases! {
         }
     }
 }
+
+#[tokio::test]
+async fn the_document_says_what_a_project_may_hold() {
+    let server = TestServer::start().await;
+    let document = server.anonymous().get("/docs/openapi.json").await.expect(200).json();
+    let schemas = &document["components"]["schemas"];
+    for (form, member, schema) in [
+        ("Project", "team", "Team"),
+        ("CreateProjectRequest", "team", "Team"),
+        ("UpdateProjectRequest", "team", "Team"),
+        ("UpdateProjectRequest", "status", "ProjectStatus"),
+    ] {
+        let member = &schemas[form]["properties"][member];
+        assert_eq!(member["$ref"], format!("#/components/schemas/{schema}"), "{form}: {member}");
+        assert!(member.get("default").is_none(), "{form}: null is no value of it");
+    }
+    let team = &schemas["Team"];
+    assert_eq!((&team["maxItems"], &team["uniqueItems"]), (&json!(50), &json!(true)));
+    assert_eq!(schemas["CreateProjectRequest"]["required"], json!(["name"]));
+    assert_eq!(schemas["UpdateProjectRequest"].get("required"), None);
+}
