@@ -48,7 +48,9 @@ async fn main() -> Result<(), Failure> {
         Some("hub") => realtime::hub::serve().await,
         Some("floor") => realtime::floor::serve().await,
         Some("bare") => peer::serve().await,
-        Some(other) => Err(format!("there is no run '{other}': none, flood, limits, realtime or tasks").into()),
+        Some(other) => {
+            Err(format!("there is no run '{other}': none, flood, limits, realtime or tasks").into())
+        }
     }
 }
 

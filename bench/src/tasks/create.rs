@@ -22,7 +22,8 @@ pub(super) async fn run(options: &Options) -> Result<(), Failure> {
     let (program, header) = start().await?;
     let url = format!("{}/api/v1/tasks", program.url);
     let script = script()?;
-    let mut field = CONNECTIONS.map(|connections| Entry { connections, program: Vec::new(), raw: Vec::new() });
+    let mut field =
+        CONNECTIONS.map(|connections| Entry { connections, program: Vec::new(), raw: Vec::new() });
     for round in 0..=options.rounds {
         for entry in &mut field {
             let get = Load::get(&url, Some(&header), options.seconds);

@@ -36,7 +36,12 @@ pub(super) async fn fill(database: &Path, size: u32) -> Result<(), Failure> {
         .pragma("synchronous", "OFF")
         .pragma("cache_size", "-1000000");
     let mut connection = SqliteConnection::connect_with(&options).await?;
-    sqlx::query(TASKS).bind(size.saturating_sub(1)).bind(PROJECTS).bind(AGENTS).execute(&mut connection).await?;
+    sqlx::query(TASKS)
+        .bind(size.saturating_sub(1))
+        .bind(PROJECTS)
+        .bind(AGENTS)
+        .execute(&mut connection)
+        .await?;
     sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
     connection.close().await?;
     Ok(())

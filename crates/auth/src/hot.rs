@@ -143,7 +143,10 @@ impl Hot {
                     }
                 });
             }
-            Signal::Setting { .. } | Signal::Interrupt { .. } => {}
+            Signal::Setting { .. }
+            | Signal::Interrupt { .. }
+            | Signal::Escalation { .. }
+            | Signal::Maintenance { .. } => {}
         }
     }
 

@@ -84,7 +84,7 @@ event_types! {
     DepartmentsReordered "departments.reordered" On(Departments), "department_names";
     BudgetRecordAdded "budget.record_added" On(Budget), "amount currency category? agent_id?";
     BudgetAlert "budget.alert" On(Budget), "severity message threshold? current? currency";
-    MessageSent "message.sent" Anywhere, "message_id sender to content parts?";
+    MessageSent "message.sent" Anywhere, "message_id sender to content parts? message?";
     SystemError "system.error" On(System), "message code?";
     SystemStartup "system.startup" On(System), "message version?";
     SystemShutdown "system.shutdown" On(System), "message reason?";
@@ -92,13 +92,17 @@ event_types! {
     ApprovalApproved "approval.approved" On(Approvals), "approval_id status action_type risk_level approval?";
     ApprovalRejected "approval.rejected" On(Approvals), "approval_id status action_type risk_level approval?";
     ApprovalExpired "approval.expired" On(Approvals), "approval_id status action_type risk_level approval?";
+    EscalationCreated "escalation.created" On(Approvals), "escalation_id conflict_id status task_id?";
+    EscalationDecided "escalation.decided" On(Approvals), "escalation_id conflict_id status task_id? decided_by";
+    EscalationCancelled "escalation.cancelled" On(Approvals), "escalation_id conflict_id status task_id? decided_by";
+    EscalationExpired "escalation.expired" On(Approvals), "escalation_id conflict_id status task_id? decided_by";
     CoordinationStarted "coordination.started" On(Tasks), "task_id agent_count";
     CoordinationPhaseCompleted "coordination.phase_completed" On(Tasks), "task_id phase success duration_seconds?";
     CoordinationCompleted "coordination.completed" On(Tasks), "task_id topology is_success total_duration_seconds";
     CoordinationFailed "coordination.failed" On(Tasks), "task_id phase? topology? is_success? total_duration_seconds? error?";
-    MeetingStarted "meeting.started" On(Meetings), "meeting_id? meeting_type status? project_id? department? participants?";
-    MeetingCompleted "meeting.completed" On(Meetings), "meeting_id meeting_type status project_id? department? participants? duration_seconds? summary?";
-    MeetingFailed "meeting.failed" On(Meetings), "meeting_id meeting_type status project_id? department? participants? error? reason?";
+    MeetingStarted "meeting.started" On(Meetings), "meeting_id? meeting_type status? project_id? department? participants? meeting?";
+    MeetingCompleted "meeting.completed" On(Meetings), "meeting_id meeting_type status project_id? department? participants? duration_seconds? summary? meeting?";
+    MeetingFailed "meeting.failed" On(Meetings), "meeting_id meeting_type status project_id? department? participants? error? reason? meeting?";
     ArtifactCreated "artifact.created" On(Artifacts), "artifact_id task_id created_by type";
     ArtifactDeleted "artifact.deleted" On(Artifacts), "artifact_id task_id";
     ArtifactContentUploaded "artifact.content_uploaded" On(Artifacts), "artifact_id size_bytes content_type";
@@ -129,7 +133,7 @@ event_types! {
     ReviewPipelineCompleted "review.pipeline_completed" On(Reviews), "task_id final_verdict?";
     InterruptCreated "interrupt.created" On(Interrupts), "interrupt_id task_id? reason?";
     InterruptResumed "interrupt.resumed" On(Interrupts), "interrupt_id task_id?";
-    DissentPublished "dissent.published" On(Dissent), "task_id agent_id message";
+    DissentPublished "dissent.published" On(Dissent), "task_id? agent_id message";
     UserCreated "user.created" On(System), "user_id";
     UserUpdated "user.updated" On(System), "user_id";
     UserDeleted "user.deleted" On(System), "user_id";

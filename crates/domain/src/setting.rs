@@ -1,6 +1,6 @@
 //! Run-time settings: what exists, which values are allowed, where a value came from.
 //!
-//! A setting is declared once, in [`api`], [`backup`], [`communication`], [`observability`] or
+//! A setting is declared once, in [`api`], [`backup`], [`communication`], [`company`], [`observability`] or
 //! [`security`]. The declaration is both its wire [`Definition`] and the typed handle that code reads it with.
 
 mod definitions;
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::role::wire_enum;
 
-pub use definitions::{api, backup, communication, engine, observability, security};
+pub use definitions::{api, backup, communication, company, engine, observability, security};
 pub use registry::Registry;
 pub use tag::{IfMatch, etag, etag_of_all};
 
@@ -126,7 +126,7 @@ wire_enum! {
     }
 }
 
-/// A further rule for the document of a `json` setting; the error names the rule, never the value.
+/// A further rule for the text or the document of a setting; the error names the rule, never the value.
 pub type Shape = fn(&serde_json::Value) -> Result<(), String>;
 
 /// One registered setting, as clients see it.
@@ -342,6 +342,12 @@ impl Setting<String> {
         let mut setting = Self::declare(namespace, key, SettingType::Enum, Some(default));
         setting.definition.enum_values = words;
         setting
+    }
+
+    /// Further rule for the text, which the rule sees as a JSON string.
+    pub const fn shaped(mut self, shape: Shape) -> Self {
+        self.definition.shape = Some(shape);
+        self
     }
 }
 

@@ -9,12 +9,17 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use quarterdeck_auth::Auth;
 use quarterdeck_bus::Bus;
+use quarterdeck_bus::message::MessageBus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
-use quarterdeck_store::Store;
+use quarterdeck_store::{Signal, Store};
 use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::artifacts::Artifacts;
+use quarterdeck_work::autonomy::Autonomy;
+use quarterdeck_work::backups::Backups;
+use quarterdeck_work::escalations::Escalations;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::meetings::Meetings;
 use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::Settings;
 use quarterdeck_work::tasks::Tasks;
@@ -51,6 +56,16 @@ pub struct Parts {
     pub streams: Arc<SessionHub>,
     /// Agents that wait for people.
     pub interrupts: Interrupts,
+    /// Backups.
+    pub backups: Backups,
+    /// Conflicts that wait for people.
+    pub escalations: Escalations,
+    /// Meetings of agents.
+    pub meetings: Meetings,
+    /// How freely agents act.
+    pub autonomy: Autonomy,
+    /// Messages between agents.
+    pub messages: MessageBus,
     /// Tasks.
     pub tasks: Tasks,
     /// What people have to decide.
@@ -76,8 +91,14 @@ pub struct Parts {
 }
 
 impl App {
-    /// Shares the parts.
+    /// Shares the parts. Whichever copy of the program begins to replace the database, this one steps aside.
     pub fn new(parts: Parts) -> Self {
+        let edge = Arc::clone(&parts.edge);
+        parts.store.on_signal(move |signal| {
+            if let Signal::Maintenance { begins } = signal {
+                edge.set_maintenance(*begins);
+            }
+        });
         Self(Arc::new(parts))
     }
 

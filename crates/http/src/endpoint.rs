@@ -59,6 +59,8 @@ pub struct Docs {
     pub always_public: bool,
     /// Whether it proves and counts its callers by itself: nothing stands before it.
     pub ungated: bool,
+    /// Whether the OpenAPI document leaves it out: it only says that there is nothing.
+    pub undocumented: bool,
     /// How often one subject may call.
     pub rate: Option<Rate>,
     /// How many calls of one subject may be under way.
@@ -74,6 +76,7 @@ pub struct Docs {
     pub(crate) body: Option<SchemaOf>,
     pub(crate) takes_file: bool,
     pub(crate) success: Success,
+    pub(crate) accepted: bool,
     pub(crate) failures: Vec<ErrorCode>,
     pub(crate) also: Vec<(u16, &'static str)>,
 }
@@ -137,6 +140,7 @@ impl Docs {
             open_to_forced_change: false,
             always_public: false,
             ungated: false,
+            undocumented: false,
             rate: None,
             in_flight: None,
             checks_credentials: false,
@@ -148,6 +152,7 @@ impl Docs {
             body: None,
             takes_file: false,
             success: Success { status: 200, content: Content::Nothing },
+            accepted: false,
             failures: Vec::new(),
             also: Vec::new(),
         }
@@ -180,6 +185,12 @@ impl Docs {
     /// Proves and counts its callers by itself: no identity, no tier and no CSRF check stands before it.
     pub fn ungated(mut self) -> Self {
         self.ungated = true;
+        self
+    }
+
+    /// Left out of the OpenAPI document: it only says that there is nothing.
+    pub fn undocumented(mut self) -> Self {
+        self.undocumented = true;
         self
     }
 
@@ -245,6 +256,12 @@ impl Docs {
     /// Answers a list of `T` in the envelope.
     pub fn gives_list<T: ToSchema>(self) -> Self {
         self.success(200, Content::Envelope(list_of::<T>))
+    }
+
+    /// Answers 202 instead, with the same content, when the caller does not want to wait.
+    pub fn or_accepts(mut self) -> Self {
+        self.accepted = true;
+        self
     }
 
     /// Takes `offset` and `limit` and answers a page of `T`.

@@ -49,7 +49,7 @@ pub(crate) fn document(prefix: &str, endpoints: &[Endpoint], version: &str) -> V
     schemas.insert("ErrorCode".to_owned(), error_codes());
     schemas.insert("ErrorEnvelope".to_owned(), error_envelope());
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
-    for Endpoint { docs, .. } in endpoints {
+    for Endpoint { docs, .. } in endpoints.iter().filter(|endpoint| !endpoint.docs.undocumented) {
         let item = paths.entry(format!("{prefix}{}", docs.path)).or_default();
         let mut operation = operation(docs, &mut schemas);
         let links = links::links(docs, endpoints, &mut schemas);
@@ -159,7 +159,10 @@ fn responses(docs: &Docs, schemas: &mut Schemas, has_parameters: bool) -> Value 
         Content::Envelope(schema) => success(description, &envelope(schema(schemas))),
         Content::Page(schema) => success(description, &page(schema(schemas))),
     };
-    let mut all = Map::from_iter([(docs.success.status.to_string(), success)]);
+    let mut all = Map::from_iter([(docs.success.status.to_string(), success.clone())]);
+    if docs.accepted {
+        all.insert("202".to_owned(), success);
+    }
     let mut fails = |statuses: &[u16]| {
         for status in statuses {
             all.insert(

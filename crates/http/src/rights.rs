@@ -57,7 +57,10 @@ impl Rights {
             }
             Signal::Keys => watched.by_key,
             Signal::Everything => true,
-            Signal::Setting { .. } | Signal::Interrupt { .. } => false,
+            Signal::Setting { .. }
+            | Signal::Interrupt { .. }
+            | Signal::Escalation { .. }
+            | Signal::Maintenance { .. } => false,
         };
         let watched = self.watched.lock().unwrap_or_else(|e| e.into_inner());
         for watched in watched.values().filter(|watched| concerns(watched)) {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use quarterdeck_domain::backup::Component;
 use quarterdeck_domain::role::HumanRole;
 
 use crate::Failure;
@@ -83,6 +84,16 @@ pub enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make a backup, or look after those there are
+    ///
+    /// Without a further word it makes one. The running server does the work, except for `verify` and where
+    /// --local is given.
+    Backup(BackupArgs),
+    /// Delete the data folder and start from nothing
+    ///
+    /// Makes a backup first, asks before it deletes anything, and stops the server that uses the folder. What
+    /// is in PostgreSQL stays.
+    Wipe(WipeArgs),
     /// Watch what happens on the running server
     #[command(subcommand)]
     Events(EventsCommand),
@@ -132,6 +143,120 @@ pub struct StatusArgs {
     /// Pause between two questions, in seconds
     #[arg(long, requires = "watch", value_name = "SECONDS", default_value = "2", value_parser = interval)]
     pub interval: Duration,
+}
+
+/// Arguments of `backup`.
+#[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct BackupArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Option<BackupCommand>,
+    /// Flags of `create`, which is meant without a further word.
+    #[command(flatten)]
+    pub create: CreateArgs,
+}
+
+/// What to do with backups.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Make a backup
+    Create(CreateArgs),
+    /// List the backups
+    List(ListArgs),
+    /// Look whether a backup could be restored; needs no server
+    Verify {
+        /// Id of a backup, or the path of an archive or folder
+        backup: String,
+    },
+    /// Put a backup back, and stop the server so that it starts anew from there
+    ///
+    /// What is replaced is saved first. With --local, the server must not run.
+    Restore(RestoreArgs),
+    /// Remove a backup
+    Delete {
+        /// Id of the backup
+        id: String,
+    },
+}
+
+/// Flags of `backup create`.
+#[derive(Args, Clone, Debug)]
+pub struct CreateArgs {
+    /// Also copy the backup into this file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Longest wait for the server, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = interval)]
+    pub timeout: Duration,
+    /// Work on the files of a server that does not run
+    #[arg(long)]
+    pub local: bool,
+}
+
+/// Flags of `backup list`.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// Most backups to show; 0 for all
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value = "0")]
+    pub limit: u32,
+    /// Order of the backups
+    #[arg(long, value_enum, default_value = "newest")]
+    pub sort: BackupSort,
+}
+
+/// Order of backups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackupSort {
+    /// The newest first
+    Newest,
+    /// The oldest first
+    Oldest,
+    /// The largest first
+    Size,
+}
+
+/// Flags of `backup restore`.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreArgs {
+    /// Id of the backup
+    pub id: String,
+    /// Yes, replace what is there
+    #[arg(long)]
+    pub confirm: bool,
+    /// Parts to restore, separated by commas: persistence, memory, config [default: all it holds]
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = component)]
+    pub components: Vec<Component>,
+    /// Check the backup and say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Leave the server running; it answers nothing until somebody starts it anew
+    #[arg(long)]
+    pub no_restart: bool,
+    /// Longest wait for the server, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = interval)]
+    pub timeout: Duration,
+    /// Work on the files of a server that does not run
+    #[arg(long)]
+    pub local: bool,
+}
+
+/// Flags of `wipe`.
+#[derive(Args, Clone, Debug)]
+pub struct WipeArgs {
+    /// Say what would be deleted, and delete nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Make no backup first
+    #[arg(long)]
+    pub no_backup: bool,
+    /// File for the backup [default: quarterdeck-backup-TIME.tar.gz in the current folder]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "no_backup")]
+    pub output: Option<PathBuf>,
+}
+
+fn component(text: &str) -> Result<Component, String> {
+    Component::parse(text).ok_or_else(|| "must be persistence, memory or config".to_owned())
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

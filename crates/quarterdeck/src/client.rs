@@ -5,11 +5,11 @@ use std::time::Duration;
 use chrono::Utc;
 use quarterdeck_auth::cli_token::mint_cli_token;
 use quarterdeck_http::config::ApiConfig;
-use reqwest::StatusCode;
 use reqwest::header::{
     AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, SET_COOKIE,
     UPGRADE,
 };
+use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -70,9 +70,21 @@ impl Client {
         secret: &SecretString,
         api: &ApiConfig,
     ) -> Result<Reply, Failure> {
+        self.as_system(Method::GET, path, secret, api)?.send().await
+    }
+
+    /// A request for a path below the prefix as the system user, to be completed.
+    pub(crate) fn as_system(
+        &self,
+        method: Method,
+        path: &str,
+        secret: &SecretString,
+        api: &ApiConfig,
+    ) -> Result<Call<'_>, Failure> {
         let token = mint_cli_token(secret, api.auth.jwt_algorithm, Utc::now())?;
-        let request = self.http.get(format!("{}{path}", self.base));
-        self.send(request.header(AUTHORIZATION, format!("Bearer {token}"))).await
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        let request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        Ok(Call { client: self, request, timeout: TIMEOUT })
     }
 
     /// Opens a session; its token.
@@ -136,8 +148,7 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Reply, Failure> {
-        let response = request.timeout(TIMEOUT).send().await.map_err(|e| self.unreachable(&e))?;
-        self.read(response).await
+        Call { client: self, request, timeout: TIMEOUT }.send().await
     }
 
     async fn read(&self, mut response: reqwest::Response) -> Result<Reply, Failure> {
@@ -153,8 +164,12 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        self.unreachable_within(TIMEOUT, error)
+    }
+
+    fn unreachable_within(&self, timeout: Duration, error: &reqwest::Error) -> Failure {
         let reason = if error.is_timeout() {
-            format!("no answer within {} seconds", TIMEOUT.as_secs())
+            format!("no answer within {} seconds", timeout.as_secs())
         } else {
             let mut cause: &dyn std::error::Error = error;
             while let Some(deeper) = cause.source() {
@@ -164,6 +179,43 @@ impl Client {
         };
         Failure::unreachable(format!("no server answers at {} ({reason})", self.base))
             .hint("start it with `quarterdeck serve`; `quarterdeck doctor` looks for what is wrong")
+    }
+}
+
+/// A request on its way.
+pub(crate) struct Call<'c> {
+    client: &'c Client,
+    request: reqwest::RequestBuilder,
+    timeout: Duration,
+}
+
+impl Call<'_> {
+    /// With this JSON body.
+    pub(crate) fn body(mut self, body: Option<&Value>) -> Self {
+        if let Some(body) = body {
+            self.request = self.request.json(body);
+        }
+        self
+    }
+
+    /// To be done once, however often it arrives.
+    pub(crate) fn idempotency_key(mut self, key: Option<String>) -> Self {
+        if let Some(key) = key {
+            self.request = self.request.header("Idempotency-Key", key);
+        }
+        self
+    }
+
+    /// With this much patience.
+    pub(crate) fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    pub(crate) async fn send(self) -> Result<Reply, Failure> {
+        let Self { client, request, timeout } = self;
+        let response = request.timeout(timeout).send().await;
+        client.read(response.map_err(|e| client.unreachable_within(timeout, &e))?).await
     }
 }
 

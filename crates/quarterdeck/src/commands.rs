@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod backup;
 mod completion;
 mod config;
 mod doctor;
@@ -10,6 +11,7 @@ mod serve;
 mod status;
 mod user;
 mod version;
+mod wipe;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -32,6 +34,8 @@ pub(crate) fn run(cli: &Cli, environment: &Environment, output: &Output) -> Resu
         Command::Migrate => migrate::run(&context),
         Command::Status(arguments) => status::run(&context, arguments),
         Command::Doctor => doctor::run(&context),
+        Command::Backup(arguments) => backup::run(&context, arguments),
+        Command::Wipe(arguments) => wipe::run(&context, arguments),
         Command::Config(command) => config::run(&context, command),
         Command::Events(command) => events::run(&context, command),
         Command::Openapi => openapi::run(&context),

@@ -15,13 +15,15 @@ use quarterdeck_bus::message::MessageBusConfig;
 use quarterdeck_domain::sink::LogLevel;
 use quarterdeck_http::config::ApiConfig;
 use quarterdeck_store::config::StoreConfig;
+use quarterdeck_work::escalations::EscalationConfig;
+use quarterdeck_work::meetings::MeetingsConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use artifacts::{ArtifactsConfig, S3Config};
 pub use data_dir::create as create_data_dir;
 pub use environment::Environment;
-pub use load::{Flags, load};
+pub use load::{Flags, load, named_data_dir};
 
 /// Dotted names of the values that are never shown.
 pub const SECRETS: [&str; 6] = [
@@ -52,6 +54,8 @@ pub struct Config {
     pub nats_url: Option<SecretString>,
     /// How copies of the program, and agents, talk.
     pub communication: CommunicationConfig,
+    /// Meetings of agents.
+    pub meetings: MeetingsConfig,
     /// The front door.
     pub api: ApiConfig,
     /// Contents of artifacts.
@@ -68,6 +72,16 @@ pub struct Config {
 pub struct CommunicationConfig {
     /// Messages between agents, and the broker.
     pub message_bus: MessageBusConfig,
+    /// What becomes of conflicts between agents.
+    pub conflict_resolution: ConflictResolutionConfig,
+}
+
+/// The section `communication.conflict_resolution`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConflictResolutionConfig {
+    /// How they are put before people.
+    pub escalation: EscalationConfig,
 }
 
 /// The section `log`.
@@ -151,6 +165,8 @@ impl Config {
             nats.validate().map_err(|why| why.replace("communication.message_bus.nats.url", "nats_url"))?;
         }
         self.communication.message_bus.validate()?;
+        self.communication.conflict_resolution.escalation.validate(self.database.url.is_some())?;
+        self.meetings.validate()?;
         match &self.settings_key {
             Some(keys) => quarterdeck_store::seal::Keyring::parse(keys)
                 .map(drop)

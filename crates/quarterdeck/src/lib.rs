@@ -1,16 +1,19 @@
 //! The quarterdeck program: command line, configuration, wiring, start and stop.
 
 mod artifacts;
+mod backups;
 mod client;
 mod commands;
 mod failure;
 mod follow;
+mod gatherings;
 mod lifecycle;
 mod local;
 mod log_settings;
 mod logging;
 mod news;
 mod output;
+mod process;
 mod serve;
 mod terminal;
 

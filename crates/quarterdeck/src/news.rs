@@ -25,6 +25,9 @@ use crate::lifecycle::Lifecycle;
 /// Messages of agents that may wait to be told to people.
 const BRIDGED: usize = 1024;
 
+/// Topic of agents about settings; no channel that people follow.
+const SETTINGS: &str = "#settings";
+
 /// News: through NATS where it is named, else through what the database offers.
 pub(crate) async fn bus(
     life: &mut Lifecycle,
@@ -60,8 +63,8 @@ pub(crate) async fn messages(
         fetch_timeout: Duration::from_secs_f64(live.get(&communication::NATS_HISTORY_FETCH_TIMEOUT_SECONDS)),
     };
     let options = message::BusOptions { history: Arc::new(history), ..message::BusOptions::default() };
-    let messages = MessageBus::new(config.communication.message_bus.clone().with_channels(shared()), options)
-        .map_err(Failure::runtime)?;
+    let topics = config.communication.message_bus.clone().with_channels(shared().chain([SETTINGS]));
+    let messages = MessageBus::new(topics, options).map_err(Failure::runtime)?;
     let live = settings.clone();
     let bridge_settings = move || BridgeSettings {
         poll_timeout: Duration::from_secs_f64(live.get(&communication::BUS_BRIDGE_POLL_TIMEOUT_SECONDS)),

@@ -23,6 +23,7 @@ use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
 use quarterdeck_work::approvals::Approvals;
+use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
@@ -35,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Loaded, create_data_dir};
 use crate::lifecycle::Lifecycle;
 use crate::logging::{self, Logging, LoggingConfig};
-use crate::{Failure, Output, artifacts, follow, local, log_settings, news};
+use crate::{Failure, Output, artifacts, backups, follow, gatherings, local, log_settings, news};
 
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
@@ -136,6 +137,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let clock = SystemClock::shared();
     let started = clock.monotonic();
 
+    backups::recover(loaded)?;
     let store = Store::open(local::database(config)?).await?;
     let closing = store.clone();
     life.started("persistence", Duration::from_secs(5), async move { closing.close().await });
@@ -154,11 +156,13 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     follow::limits(&settings, &dispatcher, &limits);
     follow::logging(&settings, &dispatcher, logging);
     dispatcher.start()?;
+    let stopping = Arc::clone(&dispatcher);
     life.started("settings", Duration::from_secs(2), async move {
         // Too slow a stop is logged by the dispatcher.
-        let _ = dispatcher.stop(Duration::from_secs(2)).await;
+        let _ = stopping.stop(Duration::from_secs(2)).await;
     });
 
+    let backups = backups::start(life, loaded, &settings, &store, &clock, &dispatcher).await?;
     if let Err(error) = auth.ensure_owner().await {
         tracing::warn!(target: "auth", error = %error, "auth.first_owner.failed");
     }
@@ -177,6 +181,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         usize::try_from(settings.get(&communication::EVENT_STREAM_MAX_QUEUE_SIZE)).unwrap_or_default();
     let streams = SessionHub::start(queue, Arc::clone(&clock));
     let interrupts = Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock));
+    let escalations = gatherings::escalations(life, config, &store, &clock);
+    let meetings = gatherings::meetings(life, config, &store, &clock);
     let projects = Projects::new(store.clone(), Arc::clone(&clock));
     let artifacts = artifacts::start(life, config, store.clone(), Arc::clone(&clock)).await?;
     let rights = Rights::of(&store);
@@ -195,6 +201,10 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     upkeep.start(life);
     Ok(App::new(Parts {
         auth,
+        escalations,
+        meetings,
+        autonomy: Autonomy::new(settings.clone(), approvals.clone()),
+        messages: messages.clone(),
         health: Health::new(store.clone(), Arc::clone(&clock)).with_messages({
             let bus = bus.clone();
             move || {
@@ -211,6 +221,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         bus,
         streams,
         interrupts,
+        backups,
         tasks,
         approvals,
         projects,
@@ -224,7 +235,12 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     }))
 }
 
-async fn open_settings(loaded: &Loaded, store: Store, clock: SharedClock) -> Result<Settings, Failure> {
+/// The settings over the configuration that was loaded.
+pub(crate) async fn open_settings(
+    loaded: &Loaded,
+    store: Store,
+    clock: SharedClock,
+) -> Result<Settings, Failure> {
     let keys =
         loaded.config.settings_key.as_ref().map(Keyring::parse).transpose().map_err(Failure::runtime)?;
     let sources = Sources {

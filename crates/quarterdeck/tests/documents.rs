@@ -140,7 +140,7 @@ fn the_command_line_page_names_every_command_and_flag() {
 fn every_configuration_file_of_the_documents_is_accepted() {
     let home = tempfile::tempdir().unwrap();
     let mut seen = 0;
-    for page in ["README.md", "docs/configuration.md", "docs/operations.md"] {
+    for page in ["README.md", "docs/configuration.md", "docs/meetings.md", "docs/operations.md"] {
         for block in blocks(&read(page), "toml") {
             let file = home.path().join("quarterdeck.toml");
             std::fs::write(&file, block).unwrap();

@@ -80,12 +80,16 @@ impl Chain {
         *self.key.write().unwrap_or_else(|e| e.into_inner()) = Some(key);
     }
 
+    pub(crate) fn key(&self) -> Option<AuditKey> {
+        self.key.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
     /// Appends entries as the last statements of a job: from here to the commit the chain is locked.
     pub(crate) async fn append(&self, tx: &Tx, entries: Vec<Entry>) -> Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
-        let key = self.key.read().unwrap_or_else(|e| e.into_inner()).clone();
+        let key = self.key();
         let sign = |parts: &[&[u8]]| key.as_ref().map(|key| key.sign(parts)).unwrap_or_default();
         let key_id = key.as_ref().map(AuditKey::id).unwrap_or_default();
         let lock = if tx.get_database_backend() == DbBackend::Postgres { " FOR UPDATE" } else { "" };

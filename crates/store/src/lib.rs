@@ -14,12 +14,15 @@ pub mod api_key;
 pub mod approval;
 pub mod artifact;
 pub mod audit;
+pub mod backup;
 pub mod config;
 pub mod decision_record;
+pub mod escalation;
 pub mod event_log;
 pub mod idempotency;
 pub mod interrupt;
 pub mod login_attempt;
+pub mod meeting;
 pub mod outbox;
 pub mod presence;
 pub mod project;
@@ -36,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use quarterdeck_domain::escalation::NotifyChannel;
 use quarterdeck_domain::event::Event;
 use quarterdeck_domain::{Error, Result};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
@@ -45,7 +49,7 @@ pub use news::Way;
 /// What queries run on: a pool or a transaction.
 pub use sea_orm::ConnectionTrait as Connection;
 pub use signal::Signal;
-pub use sql::{failure, from_micros, micros};
+pub use sql::{Listed, failure, from_micros, micros};
 pub use tx::Tx;
 
 /// Which database to open; see [`config::StoreConfig::database`].
@@ -76,6 +80,7 @@ pub enum Database {
 /// An open database: a pool for reads, an ordered way in for writes, and news of what changed.
 #[derive(Clone)]
 pub struct Store {
+    database: Arc<Database>,
     reads: DatabaseConnection,
     writes: Writes,
     signals: Arc<signal::Signals>,
@@ -107,14 +112,25 @@ impl Store {
     /// running server.
     pub async fn attach(database: Database) -> Result<Self> {
         match database {
-            Database::Sqlite { path, journal_size_limit } => {
-                let opened = sqlite::open(&path, journal_size_limit, sqlite::Claim::Shared).await?;
+            Database::Sqlite { ref path, journal_size_limit } => {
+                let opened = sqlite::open(path, journal_size_limit, sqlite::Claim::Shared).await?;
                 // The server beside it finds what a visitor leaves there.
-                Self::sqlite(opened, Way::Outbox)
+                Self::sqlite(database, opened, Way::Outbox)
             }
             // Only who listens hears that the servers have applied a change.
             postgres => Self::connect(postgres).await?.join().await,
         }
+    }
+
+    /// Opens the database once more, as [`open`](Self::open) does, for what is to be done after this one was
+    /// closed. Audit entries are signed as before.
+    pub async fn reopen(&self) -> Result<Self> {
+        let store = Self::open((*self.database).clone()).await?;
+        store.publish_by(self.news.way());
+        if let Some(key) = self.news.chain.key() {
+            store.sign_audit_with(key);
+        }
+        Ok(store)
     }
 
     async fn join(self) -> Result<Self> {
@@ -128,10 +144,11 @@ impl Store {
     }
 
     async fn connect(database: Database) -> Result<Self> {
+        let kept = Arc::new(database.clone());
         match database {
-            Database::Sqlite { path, journal_size_limit } => {
-                let opened = sqlite::open(&path, journal_size_limit, sqlite::Claim::Exclusive).await?;
-                Self::sqlite(opened, Way::Direct)
+            Database::Sqlite { ref path, journal_size_limit } => {
+                let opened = sqlite::open(path, journal_size_limit, sqlite::Claim::Exclusive).await?;
+                Self::sqlite(database, opened, Way::Direct)
             }
             Database::Postgres {
                 options,
@@ -152,17 +169,18 @@ impl Store {
                     Arc::clone(&news),
                 )
                 .await?;
-                Ok(Self { reads, writes: Writes::Postgres(writer), signals, news })
+                Ok(Self { database: kept, reads, writes: Writes::Postgres(writer), signals, news })
             }
         }
     }
 
-    fn sqlite(opened: sqlite::Opened, way: Way) -> Result<Self> {
+    fn sqlite(database: Database, opened: sqlite::Opened, way: Way) -> Result<Self> {
         let signals = Arc::new(signal::Signals::default());
         let news = Arc::new(news::News::new(way));
         let (heard, told) = (Arc::clone(&signals), Arc::clone(&news));
         let writer = sqlite::Writer::start(opened.writer, opened.lock, heard, told);
-        Ok(Self { reads: opened.readers, writes: Writes::Sqlite(writer), signals, news })
+        let database = Arc::new(database);
+        Ok(Self { database, reads: opened.readers, writes: Writes::Sqlite(writer), signals, news })
     }
 
     /// The connection pool for reads outside a transaction.
@@ -236,6 +254,21 @@ impl Store {
         match &self.writes {
             Writes::Sqlite(_) => true,
             Writes::Postgres(writer) => writer.lease_holds(),
+        }
+    }
+
+    /// Hears what any program tells on this channel of PostgreSQL, for as long as the future is polled:
+    /// `heard` is called with each text, and with `None` whenever a connection of its own is made, before
+    /// which texts may have been missed. A lost one is made anew after `pause`. SQLite has no channels:
+    /// there it is over at once.
+    pub async fn follow(
+        &self,
+        channel: &NotifyChannel,
+        pause: Duration,
+        heard: impl Fn(Option<&str>) + Sync,
+    ) {
+        if let Writes::Postgres(writer) = &self.writes {
+            writer.follow(channel.as_str(), pause, heard).await;
         }
     }
 

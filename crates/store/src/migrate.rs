@@ -23,7 +23,13 @@ macro_rules! steps {
 }
 
 const STEPS: &[Step] = steps![
-    1 "0001_identity", 2 "0002_realtime", 3 "0003_audit", 4 "0004_tasks", 5 "0005_approvals", 6 "0006_projects",
+    1 "0001_identity",
+    2 "0002_realtime",
+    3 "0003_audit",
+    4 "0004_tasks",
+    5 "0005_approvals",
+    6 "0006_projects",
+    7 "0007_escalations",
 ];
 
 /// A migration as the database remembers it.

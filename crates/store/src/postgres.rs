@@ -33,6 +33,8 @@ const LEASE: Duration = Duration::from_secs(3);
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// A link on which not even one's own heartbeats come back for so long is dead, whatever TCP believes.
 const SILENCE: Duration = Duration::from_secs(6);
+/// A silence after which a line without heartbeats is tried.
+const QUIET: Duration = Duration::from_secs(30);
 /// How often a waiting writer looks whether a copy it waits for has died.
 const RECHECK: Duration = Duration::from_millis(100);
 /// First half of the advisory lock every listening copy holds; the second half is its number.
@@ -173,6 +175,17 @@ impl Writer {
         self.shared.listeners.spawn(Arc::clone(&self.shared).hear(ear));
         self.shared.listeners.spawn(Arc::clone(&self.shared).beat());
         Ok(())
+    }
+
+    /// Hears what any program tells on this channel, for ever: `heard` is called with each text, and with
+    /// `None` whenever a connection is made, before which texts may have been missed.
+    pub(crate) async fn follow(&self, channel: &str, pause: Duration, heard: impl Fn(Option<&str>) + Sync) {
+        loop {
+            if let Err(error) = self.shared.follow_once(channel, &heard).await {
+                tracing::warn!(target: "persistence", channel, error = %error, "persistence.notify.disconnected");
+            }
+            tokio::time::sleep(pause).await;
+        }
     }
 
     pub(crate) fn lease_holds(&self) -> bool {
@@ -350,6 +363,32 @@ impl Shared {
         // Once this copy is no longer counted, nobody waits for it.
         drop(ear.listener);
         let _ = tokio::time::timeout(LEASE, ear.pool.close()).await;
+    }
+
+    async fn follow_once(&self, channel: &str, heard: &(impl Fn(Option<&str>) + Sync)) -> sqlx::Result<()> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .acquire_timeout(SILENCE)
+            .connect_lazy_with(self.options.clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen(channel).await?;
+        heard(None);
+        loop {
+            match tokio::time::timeout(QUIET, listener.try_recv()).await {
+                Ok(received) => match received? {
+                    Some(told) => heard(Some(told.payload())),
+                    None => return Err(sqlx::Error::PoolClosed),
+                },
+                // A line on which nobody speaks may be dead without anybody noticing.
+                Err(_) => {
+                    let alive = sqlx::query("SELECT 1").execute(&mut listener);
+                    tokio::time::timeout(SILENCE, alive).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+                }
+            }
+        }
     }
 
     async fn join_again(&self) -> Ear {

@@ -35,6 +35,16 @@ pub enum Signal {
         /// Its id.
         id: String,
     },
+    /// The database is about to be replaced as a whole, or is not after all.
+    Maintenance {
+        /// Whether it begins.
+        begins: bool,
+    },
+    /// One escalation no longer waits.
+    Escalation {
+        /// Its id.
+        id: String,
+    },
     /// News may have been missed: drop what is cached.
     Everything,
 }

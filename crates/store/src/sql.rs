@@ -80,6 +80,25 @@ pub(crate) fn window(offset: u64, limit: u64) -> (u64, u64) {
     (offset, limit.min(MAX_LISTED - offset))
 }
 
+/// Part of a list.
+#[derive(Debug)]
+pub struct Listed<T> {
+    /// What can be read of it.
+    pub items: Vec<T>,
+    /// How many there are in all.
+    pub total: u64,
+    /// Whether rows were left out because they cannot be read.
+    pub is_partial: bool,
+}
+
+/// Logs what cannot be read: one broken row is no reason to show none.
+pub(crate) fn readable<T>(id: String, item: Option<T>) -> Option<T> {
+    if item.is_none() {
+        tracing::error!(target: "persistence", id, "persistence.row.unreadable");
+    }
+    item
+}
+
 /// A time as it is stored: microseconds since 1970 UTC.
 pub fn micros(time: DateTime<Utc>) -> i64 {
     time.timestamp_micros()

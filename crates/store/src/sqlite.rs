@@ -1,8 +1,9 @@
 //! SQLite: a pool of readers and one writer that gives concurrent jobs one commit.
 
 use std::fs::File;
+use std::io::Write;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -104,18 +105,28 @@ fn restrict(path: &Path) {
     }
 }
 
-/// SQLite has one writer process; the claim ends with the process, however it ends.
-fn claim_file(path: &Path) -> Result<File> {
+/// The file beside a database that says who uses it.
+pub(crate) fn lock_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&name).map_err(|e| {
+    name.into()
+}
+
+/// SQLite has one writer process; the claim ends with the process, however it ends.
+pub(crate) fn claim_file(path: &Path) -> Result<File> {
+    let lock = File::options().create(true).truncate(false).write(true).open(lock_of(path)).map_err(|e| {
         startup(format_args!(
             "cannot write beside the database file {} ({e}); check the folder's permissions",
             path.display()
         ))
     })?;
     match fs4::FileExt::try_lock(&lock) {
-        Ok(()) => Ok(lock),
+        Ok(()) => {
+            // For whoever wants to stop this process; nothing here depends on it.
+            let id = std::process::id().to_string();
+            let _ = lock.set_len(0).and_then(|()| (&lock).write_all(id.as_bytes()));
+            Ok(lock)
+        }
         Err(_) => Err(startup(format_args!(
             "another quarterdeck server is using {}; stop it, or give this one its own --data-dir",
             path.display()

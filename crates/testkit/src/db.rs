@@ -1,6 +1,6 @@
 //! Fresh databases.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +15,7 @@ use tempfile::TempDir;
 pub struct TestDb {
     /// What [`Store::open`] takes.
     pub database: Database,
-    _folder: Option<Arc<TempDir>>,
-    files: Arc<TempDir>,
+    folder: Arc<TempDir>,
 }
 
 impl TestDb {
@@ -24,11 +23,7 @@ impl TestDb {
     pub fn sqlite() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let path = folder.path().join("quarterdeck.db");
-        Self {
-            database: Database::Sqlite { path, journal_size_limit: 1 << 20 },
-            _folder: Some(Arc::new(folder)),
-            files: Self::files_of_its_own(),
-        }
+        Self { database: Database::Sqlite { path, journal_size_limit: 1 << 20 }, folder: Arc::new(folder) }
     }
 
     /// A new database on the PostgreSQL of the tests; `None`, with a word, without one.
@@ -54,21 +49,23 @@ impl TestDb {
             connect_timeout: Duration::from_secs(10),
             acquire_timeout: Duration::from_secs(30),
         };
-        Some(Self { database, _folder: None, files: Self::files_of_its_own() })
-    }
-
-    fn files_of_its_own() -> Arc<TempDir> {
-        Arc::new(TempDir::new().expect("a temporary folder"))
+        let folder = Arc::new(TempDir::new().expect("a temporary folder"));
+        Some(Self { database, folder })
     }
 
     /// Folder of the contents of artifacts, the same for all servers on this database.
     pub fn artifacts(&self) -> PathBuf {
-        self.files.path().join("artifacts")
+        self.folder.path().join("artifacts")
     }
 
     /// Opens a store; on PostgreSQL any number of times.
     pub async fn open(&self) -> Store {
         Store::open(self.database.clone()).await.expect("the store opens")
+    }
+
+    /// A folder of its own, for what is beside the database.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Whether two servers may share it.
@@ -119,8 +116,8 @@ impl TestDb {
     fn files(&self) -> String {
         let Database::Sqlite { path, .. } = &self.database else { return String::new() };
         let folder = std::fs::read_dir(path.parent().expect("a folder")).expect("a folder");
-        let files =
-            folder.map(|entry| std::fs::read(entry.expect("a file").path()).expect("a readable file"));
+        let paths = folder.map(|entry| entry.expect("a file").path()).filter(|path| path.is_file());
+        let files = paths.map(|path| std::fs::read(path).expect("a readable file"));
         String::from_utf8_lossy(&files.collect::<Vec<_>>().concat()).into_owned()
     }
 

@@ -1,18 +1,21 @@
 //! The whole router on a fresh store, with cheap password hashes and a clock that stands still.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use quarterdeck_auth::{Auth, AuthConfig, HashCost, JwtSecret, NewKey, Password};
+use quarterdeck_bus::message::{self, MessageBus, MessageBusConfig};
 use quarterdeck_bus::sessions::{QUEUE, SessionHub};
 use quarterdeck_bus::{Bus, Options as BusOptions};
 use quarterdeck_domain::artifact::MAX_TOTAL_BYTES;
+use quarterdeck_domain::channel::Shared;
 use quarterdeck_domain::clock::{Clock, ManualClock, SharedClock};
 use quarterdeck_domain::role::HumanRole;
 use quarterdeck_domain::setting::Registry;
 use quarterdeck_domain::text::NotBlank;
-use quarterdeck_http::app::{App, Parts};
+use quarterdeck_http::app::{App, Parts, VERSION};
 use quarterdeck_http::edge::{Edge, EdgeConfig, EdgeService, wrap};
 use quarterdeck_http::endpoint::Endpoint;
 use quarterdeck_http::limits::{Limits, Overrides, Tiers};
@@ -23,7 +26,11 @@ use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
 use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::artifacts::{Artifacts, Contents};
+use quarterdeck_work::autonomy::Autonomy;
+use quarterdeck_work::backups::{Backups, Places};
+use quarterdeck_work::escalations::{EscalationConfig, Escalations};
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::meetings::{Conductor, Meetings, MeetingsConfig};
 use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
@@ -70,12 +77,22 @@ pub struct Options {
     pub sockets: SocketOptions,
     /// Events that may wait for a reader of an event stream.
     pub stream_queue: usize,
+    /// Conflicts that wait for people.
+    pub escalations: EscalationConfig,
+    /// Meetings of agents.
+    pub meetings: MeetingsConfig,
+    /// Who holds them.
+    pub conductor: Option<Arc<dyn Conductor>>,
+    /// Messages between agents.
+    pub messages: MessageBusConfig,
     /// Where contents of artifacts are; `None` for the folder of the database.
     pub contents: Option<Contents>,
     /// Most bytes of them.
     pub artifact_bytes: u64,
     /// Endpoints beside those of the program.
     pub endpoints: Vec<Endpoint>,
+    /// Folder with what is beside the database; that of the database unless a test says otherwise.
+    pub data_dir: PathBuf,
 }
 
 impl Default for Options {
@@ -100,9 +117,14 @@ impl Default for Options {
             bus: BusOptions::default(),
             sockets: SocketOptions::default(),
             stream_queue: QUEUE,
+            escalations: EscalationConfig::default(),
+            meetings: MeetingsConfig::default(),
+            conductor: None,
+            messages: MessageBusConfig::default(),
             contents: None,
             artifact_bytes: MAX_TOTAL_BYTES,
             endpoints: Vec::new(),
+            data_dir: PathBuf::new(),
         }
     }
 }
@@ -131,6 +153,7 @@ impl TestServer {
 
     async fn with_clock(db: TestDb, clock: Arc<ManualClock>, change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::default();
+        options.data_dir = db.folder().to_owned();
         change(&mut options);
         options.contents.get_or_insert_with(|| Contents::in_folder(db.artifacts()));
         let store = db.open().await;
@@ -163,10 +186,26 @@ impl TestServer {
         let bus = Bus::start(store.clone(), Arc::clone(&clock), options.bus).await.expect("news travels");
         let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
         let streams = SessionHub::start(options.stream_queue, Arc::clone(&clock));
+        let config_file = options.data_dir.join("quarterdeck.toml");
+        let chosen = settings.get(&quarterdeck_domain::setting::backup::PATH);
+        let places = Places::new(&chosen, &options.data_dir, Some(config_file)).expect("sound places");
+        let backups = Backups::new(store.clone(), settings.clone(), Arc::clone(&clock), &places, VERSION);
+        backups.sweep().await;
+        let shared = Shared::ALL.iter().map(|channel| channel.as_str()).chain(["#settings"]);
+        let messages =
+            MessageBus::new(options.messages.with_channels(shared), message::BusOptions::default());
+        let messages = messages.expect("a sound configuration");
+        messages.start().await.expect("messages travel");
         let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None);
+        let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
         let contents = options.contents.unwrap_or_else(|| Contents::in_folder(std::env::temp_dir()));
         App::new(Parts {
+            messages,
+            autonomy: Autonomy::new(settings.clone(), approvals.clone()),
+            escalations: Escalations::new(store.clone(), Arc::clone(&clock), options.escalations),
+            meetings: Meetings::new(store.clone(), Arc::clone(&clock), options.meetings, options.conductor),
             auth,
+            backups,
             projects: Projects::new(store.clone(), Arc::clone(&clock)),
             artifacts: Artifacts::new(store.clone(), Arc::clone(&clock), contents, options.artifact_bytes),
             bus,
@@ -174,7 +213,7 @@ impl TestServer {
             streams,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
-            approvals: Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone()),
+            approvals,
             tasks,
             limits: Arc::new(limits),
             health: Health::new(store.clone(), Arc::clone(&clock)),

@@ -1,8 +1,12 @@
-//! What gets done: settings, interrupts, tasks, approvals, projects, artifacts.
+//! What gets done, and what is decided about it.
 
 pub mod approvals;
 pub mod artifacts;
+pub mod autonomy;
+pub mod backups;
+pub mod escalations;
 pub mod interrupts;
+pub mod meetings;
 pub mod projects;
 pub mod settings;
 pub mod tasks;

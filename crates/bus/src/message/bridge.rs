@@ -21,6 +21,9 @@ const SUBSCRIBER: &str = "__api_bridge__";
 /// After this time NATS forgets the subscriptions of a copy that was killed.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// Most bytes of a message that is told whole; what it says is told twice beside it.
+const TOLD_WHOLE: usize = 8192;
+
 /// Where messages go. Every closure of this form is one.
 pub trait Publish: Send + Sync + 'static {
     /// Publishes `message.sent` on this channel, at the present time. To be quick: the channel waits.
@@ -300,5 +303,9 @@ fn payload(message: &Message) -> Map<String, Value> {
     payload.insert("to".to_owned(), json!(message.to));
     payload.insert("content".to_owned(), json!(message.text()));
     payload.insert("parts".to_owned(), json!(message.parts));
+    let whole = json!(message);
+    if whole.to_string().len() <= TOLD_WHOLE {
+        payload.insert("message".to_owned(), whole);
+    }
     payload
 }

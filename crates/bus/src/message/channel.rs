@@ -1,6 +1,7 @@
 //! Channels and their names.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::error::{BusError, Result};
 
@@ -8,7 +9,7 @@ use super::error::{BusError, Result};
 pub const MAX_NAME: usize = 128;
 
 /// Who gets what is published on a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelType {
     /// Those who are subscribed.
@@ -20,7 +21,8 @@ pub enum ChannelType {
 }
 
 /// A channel as it is now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Channel)]
 pub struct ChannelInfo {
     /// Unique name.
     pub name: String,

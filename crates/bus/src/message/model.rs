@@ -7,6 +7,7 @@ use quarterdeck_domain::text::NotBlank;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::channel::MAX_NAME;
@@ -41,7 +42,7 @@ pub struct Message {
 }
 
 /// Kind of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the words are plain")]
 pub enum MessageType {
@@ -60,8 +61,9 @@ pub enum MessageType {
 }
 
 /// How urgent a message is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = MessagePriority)]
 #[allow(missing_docs, reason = "the words are plain")]
 pub enum Priority {
     Low,
@@ -72,8 +74,9 @@ pub enum Priority {
 }
 
 /// A piece of what a message says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[schema(as = MessagePart)]
 pub enum Part {
     /// For readers.
     Text {
@@ -88,14 +91,17 @@ pub enum Part {
     /// A file, kept elsewhere.
     File {
         /// Where it is.
+        #[schema(value_type = String, min_length = 1, max_length = 2048)]
         uri: NotBlank<2048>,
         /// What it is, such as `image/png`.
         #[serde(default)]
+        #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
         mime_type: Option<NotBlank<255>>,
     },
     /// A link.
     Uri {
         /// Where it leads.
+        #[schema(value_type = String, min_length = 1, max_length = 2048)]
         uri: NotBlank<2048>,
     },
 }
@@ -129,18 +135,23 @@ impl Deref for Parts {
 }
 
 /// What a message is about and what it cost.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = MessageMetadata)]
 pub struct Metadata {
     /// The task it belongs to.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
     pub task_id: Option<Name>,
     /// The project it belongs to.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
     pub project_id: Option<Name>,
     /// Tokens a model used for it.
     pub tokens_used: Option<u64>,
     /// What a model charged for it.
+    #[schema(value_type = Option<f64>, minimum = 0)]
     pub cost: Option<Cost>,
     /// Anything else.
+    #[schema(value_type = Vec<Vec<String>>)]
     pub extra: Extra,
 }
 

@@ -77,8 +77,11 @@ on_both_buses! {
         assert_eq!(channel, "tasks");
         assert_eq!(Value::Object(payload), json!({
             "message_id": sent.id, "sender": "ada", "to": "grace", "content": "hello",
-            "parts": [{"type": "data", "data": {"n": 1}}, {"type": "text", "text": "hello"}],
+            "parts": [{"type": "data", "data": {"n": 1}}, {"type": "text", "text": "hello"}], "message": sent,
         }));
+        say(&test.bus, "tasks", &"long".repeat(2048)).await;
+        let (_, payload) = timeout(PATIENCE, watcher.0.recv()).await.unwrap().unwrap();
+        assert_eq!((payload.get("message"), payload["content"].as_str().unwrap().len()), (None, 8192));
         let mut said = BTreeSet::new();
         for number in 0..30 {
             // The queue of the tests is short.

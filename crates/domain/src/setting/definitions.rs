@@ -14,7 +14,7 @@ macro_rules! settings {
 }
 
 pub(super) fn all() -> impl Iterator<Item = Definition> {
-    [api::ALL, backup::ALL, communication::ALL, engine::ALL, observability::ALL, security::ALL]
+    [api::ALL, backup::ALL, communication::ALL, company::ALL, engine::ALL, observability::ALL, security::ALL]
         .into_iter()
         .flatten()
         .copied()
@@ -209,10 +209,51 @@ pub mod api {
 
 /// Backups.
 pub mod backup {
+    use serde_json::Value;
+
     use super::super::Namespace::Backup;
-    use super::super::{Definition, Setting};
+    use super::super::{Definition, Setting, shape};
 
     settings! {
+        "Whether backups are made by themselves, again and again."
+        ENABLED: bool = Setting::switch(Backup, "enabled", "false").group("schedule").file("backup.enabled");
+
+        "Time between two backups that are made by themselves, in hours."
+        SCHEDULE_HOURS: i64 = Setting::int(Backup, "schedule_hours", "6").within(1, 168)
+            .group("schedule").file("backup.schedule_hours");
+
+        "Whether a start makes a backup."
+        ON_STARTUP: bool = Setting::switch(Backup, "on_startup", "false")
+            .group("schedule").file("backup.on_startup");
+
+        "Whether a stop makes a backup."
+        ON_SHUTDOWN: bool = Setting::switch(Backup, "on_shutdown", "true")
+            .group("schedule").file("backup.on_shutdown");
+
+        "Folder of the backups; empty for the folder backups in the data folder."
+        PATH: String = Setting::text(Backup, "path", None).shaped(shape::no_climbing)
+            .group("content").restart().file("backup.path");
+
+        "Whether a backup is packed into one compressed file; one made by a stop or before a restore never is."
+        COMPRESSION: bool = Setting::switch(Backup, "compression", "true")
+            .group("content").file("backup.compression");
+
+        "What is saved: persistence (database and artifacts), memory, config."
+        INCLUDE: Value = Setting::json(Backup, "include", Some(r#"["persistence","memory","config"]"#))
+            .shaped(shape::components).group("content").restart().file("backup.include");
+
+        "Most backups kept, beside those made before restores."
+        RETENTION_MAX_COUNT: i64 = Setting::int(Backup, "retention_max_count", "10").within(1, 1000)
+            .group("retention").file("backup.retention.max_count");
+
+        "Age after which a backup is removed, in days; the newest stays."
+        RETENTION_MAX_AGE_DAYS: i64 = Setting::int(Backup, "retention_max_age_days", "30").within(1, 365)
+            .group("retention").file("backup.retention.max_age_days");
+
+        "Backups made before restores that are kept whatever their age."
+        RETENTION_MAX_PRE_MIGRATION: i64 = Setting::int(Backup, "retention_max_pre_migration", "20").within(1, 1000)
+            .group("retention").advanced().file("backup.retention.max_pre_migration");
+
         "Who may delete and restore backups: those who write and the system user, or the CEO and the system user."
         DESTRUCTIVE_ROLES: String =
             Setting::word(Backup, "destructive_roles", &["system_or_write", "ceo_or_system"], "system_or_write")
@@ -250,6 +291,19 @@ pub mod communication {
         "Events that may wait for one reader of an event stream; beyond that the newest are dropped."
         EVENT_STREAM_MAX_QUEUE_SIZE: i64 = Setting::int(Communication, "event_stream_max_queue_size", "256")
             .within(16, 10_000).group("streams").advanced().restart();
+    }
+}
+
+/// The company as a whole.
+pub mod company {
+    use super::super::Namespace::Company;
+    use super::super::{Definition, Setting};
+
+    settings! {
+        "How freely agents act."
+        AUTONOMY_LEVEL: String =
+            Setting::word(Company, "autonomy_level", &["locked", "supervised", "semi", "full"], "semi")
+            .group("autonomy");
     }
 }
 

@@ -97,7 +97,7 @@ impl Registry {
 
 fn check_type(definition: &Definition, value: &str) -> Result<(), String> {
     match definition.kind {
-        SettingType::Str => Ok(()),
+        SettingType::Str => definition.shape.map_or(Ok(()), |shape| shape(&value.into())),
         SettingType::Int => {
             let number = i64::read(value).ok_or("must be a whole number of at most 64 bits")?;
             check_bounds(definition, number as f64)

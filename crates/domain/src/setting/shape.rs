@@ -117,6 +117,26 @@ pub(super) fn list_of_objects(value: &Value) -> Result<(), String> {
     }
 }
 
+/// Parts of a backup, each at most once, at least one.
+pub(super) fn components(value: &Value) -> Result<(), String> {
+    let names = strings(value)?;
+    let known = |name: &&str| crate::backup::Component::parse(name).is_some();
+    let twice = names.iter().enumerate().any(|(at, name)| names[..at].contains(name));
+    if names.is_empty() || twice || !names.iter().all(known) {
+        return Err("must list persistence, memory and config, or some of them, each once".to_owned());
+    }
+    Ok(())
+}
+
+/// A path that does not climb, in the notation of POSIX or Windows.
+pub(super) fn no_climbing(value: &Value) -> Result<(), String> {
+    let text = value.as_str().unwrap_or_default();
+    if text.split(['/', '\\']).any(|part| part == "..") {
+        return Err("must not contain ..".to_owned());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -160,6 +180,24 @@ mod tests {
             [json!(["10.0.0.1", "0.0.0.0/0"]), json!(["::/0"]), json!(["nowhere"]), json!([1]), json!({})]
         {
             assert!(networks(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_does_not_climb_in_either_notation() {
+        for good in ["/data/backups", "a..b", "", "C:\\backups\\..a"] {
+            assert!(no_climbing(&json!(good)).is_ok(), "{good}");
+        }
+        for bad in ["..", "../x", "/data/../x", "a\\..\\b", "a/.."] {
+            assert!(no_climbing(&json!(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_backup_are_named_once() {
+        assert!(components(&json!(["config", "persistence"])).is_ok());
+        for bad in [json!([]), json!(["config", "config"]), json!(["logs"]), json!("config"), json!([1])] {
+            assert!(components(&bad).is_err(), "{bad}");
         }
     }
 

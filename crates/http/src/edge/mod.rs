@@ -86,6 +86,7 @@ pub struct Edge {
     types: render::ErrorTypes,
     metrics: Metrics,
     draining: AtomicBool,
+    maintenance: AtomicBool,
 }
 
 impl Edge {
@@ -93,7 +94,13 @@ impl Edge {
     pub fn new(config: EdgeConfig) -> quarterdeck_domain::Result<Self> {
         let types = render::ErrorTypes::new(&config.error_base);
         let metrics = Metrics::new(config.version).map_err(quarterdeck_domain::Error::internal)?;
-        Ok(Self { config, types, metrics, draining: AtomicBool::new(false) })
+        Ok(Self {
+            config,
+            types,
+            metrics,
+            draining: AtomicBool::default(),
+            maintenance: AtomicBool::default(),
+        })
     }
 
     /// The registry of this server's metrics.
@@ -109,6 +116,16 @@ impl Edge {
     /// From now on every new request is answered with 503 and a hint to come back.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether every new request but health probes is answered with 503 and a hint to come back, because the
+    /// database is being replaced, or was and waits for a restart.
+    pub fn set_maintenance(&self, on: bool) {
+        self.maintenance.store(on, Ordering::Release);
+    }
+
+    pub(crate) fn is_in_maintenance(&self) -> bool {
+        self.maintenance.load(Ordering::Acquire)
     }
 
     /// Whether new requests are refused.

@@ -54,6 +54,9 @@ const FORM_AROUND_A_FILE: u64 = 65_536;
 /// Seconds after which a client refused while draining should try again.
 const DRAIN_RETRY: u32 = 5;
 
+/// Seconds after which a client refused between a restore and the restart should try again.
+const MAINTENANCE_RETRY: u32 = 30;
+
 /// Puts the edge around a router.
 pub fn wrap(router: Router, edge: Arc<Edge>) -> EdgeService {
     EdgeService { router: router.with_state(()), edge }
@@ -126,6 +129,10 @@ impl EdgeService {
         }
         if self.edge.is_draining() {
             return EdgeFuture::refused(frame, Error::unavailable("draining", DRAIN_RETRY));
+        }
+        if self.edge.is_in_maintenance() && !is_probe(request.uri().path(), &config.api_prefix) {
+            let refusal = Error::unavailable("a restore waits for a restart", MAINTENANCE_RETRY);
+            return EdgeFuture::refused(frame, refusal);
         }
         let most = most_bytes(config, &request);
         if declared_length(&request).is_some_and(|length| length > most) {
@@ -370,6 +377,10 @@ fn context(edge: &Edge, headers: &HeaderMap, peer: Option<IpAddr>, encrypted: bo
         secure: secure.unwrap_or(encrypted),
         trace: TraceId::of(headers),
     }
+}
+
+fn is_probe(path: &str, api_prefix: &str) -> bool {
+    path.strip_prefix(api_prefix).is_some_and(|path| PROBES.contains(&path.trim_end_matches('/')))
 }
 
 fn panic_failure(panic: &(dyn std::any::Any + Send)) -> Error {

@@ -4,8 +4,12 @@ mod api_keys;
 mod approvals;
 mod artifacts;
 mod auth;
+mod autonomy;
 mod backups;
+mod escalations;
 pub mod health;
+mod meetings;
+mod messages;
 mod projects;
 mod realtime;
 mod sessions;
@@ -34,6 +38,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         streams::endpoints(),
         tasks::endpoints(),
         approvals::endpoints(),
+        escalations::endpoints(),
+        messages::endpoints(),
+        meetings::endpoints(),
+        autonomy::endpoints(),
         projects::endpoints(),
         artifacts::endpoints(),
     ]

@@ -71,7 +71,9 @@ async fn list(State(app): State<App>) -> Result<impl IntoResponse> {
 async fn test(State(app): State<App>, Body(trial): Body<TestSinks>) -> Result<impl IntoResponse> {
     for (field, text) in [("sink_overrides", &trial.sink_overrides), ("custom_sinks", &trial.custom_sinks)] {
         if text.len() > MAX_VALUE_CHARS && text.chars().count() > MAX_VALUE_CHARS {
-            return Err(Error::shape(format!("{field} must have at most {MAX_VALUE_CHARS} characters")).into());
+            return Err(
+                Error::shape(format!("{field} must have at most {MAX_VALUE_CHARS} characters")).into()
+            );
         }
     }
     let root = app.settings.get(&observability::ROOT_LOG_LEVEL);

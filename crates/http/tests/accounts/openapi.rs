@@ -101,7 +101,10 @@ fn parameters(path: &str, operation: &Value, what: &str) {
 
 fn responses(operation: &Value, what: &str) {
     let responses = members(&operation["responses"]);
-    assert!(responses.keys().any(|status| status.starts_with('2') || status == "101"), "{what} never succeeds");
+    assert!(
+        responses.keys().any(|status| status.starts_with('2') || status == "101"),
+        "{what} never succeeds"
+    );
     for (status, response) in responses {
         let number: u16 = status.parse().expect("a status");
         assert!((101..600).contains(&number), "{what}: {status}");

@@ -66,7 +66,8 @@ pub(super) fn run(context: &Context<'_>) -> Result<ExitCode, Failure> {
                 let limits = limits(&loaded.config).await;
                 let news = news(&loaded.config).await;
                 let secret = secret(&loaded.config, server.is_ours).await;
-                Ok([Some(database), limits, news, Some(secret), Some(server.finding)])
+                let backups = backups(&loaded.config);
+                Ok([Some(database), backups, limits, news, Some(secret), Some(server.finding)])
             })?;
             findings.extend(rest.into_iter().flatten());
         }
@@ -194,6 +195,20 @@ async fn database(config: &Config) -> Finding {
         ),
         Err(failure) => Finding::of_failure(WHAT, &failure, "restore a backup"),
     }
+}
+
+/// Looks for the programs that backups of PostgreSQL take.
+fn backups(config: &Config) -> Option<Finding> {
+    const WHAT: &str = "backups";
+    config.database.url.as_ref()?;
+    Some(match quarterdeck_store::backup::missing_tool() {
+        None => Finding::good(WHAT, "PostgreSQL's client programs are installed"),
+        Some(name) => Finding::note(
+            WHAT,
+            format!("{name} is not installed: backups of the database fail"),
+            "install PostgreSQL's client programs, of the server's version or newer (Debian: postgresql-client)",
+        ),
+    })
 }
 
 /// Tries a decision in the Redis that is named, if one is.

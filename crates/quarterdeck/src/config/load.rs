@@ -23,6 +23,13 @@ pub struct Flags {
     pub dev: bool,
 }
 
+/// The data folder as it was named, links and all, for a configuration that cannot be loaded: by the flag, else
+/// the environment, else the platform's.
+pub fn named_data_dir(environment: &Environment, flags: &Flags) -> Option<PathBuf> {
+    let named = flags.data_dir.clone().or_else(|| environment.path("QUARTERDECK_DATA_DIR"));
+    named.or_else(|| data_dir::platform_default(environment))
+}
+
 /// Loads and checks the configuration.
 ///
 /// # Errors

@@ -440,3 +440,50 @@ fn no_secret_shows() {
         assert!(names.iter().any(|name| name == secret), "{secret}");
     }
 }
+
+#[test]
+fn meetings_and_escalations_come_from_file_and_environment() {
+    let file = "[[meetings.types]]\nname = \"standup\"\nfrequency = \"daily\"\nparticipants = [\"all\"]\n\
+                [communication.conflict_resolution.escalation]\ndefault_timeout_seconds = 600";
+    let config = loaded(file, &[]).config;
+    assert_eq!(config.meetings.types[0].name, "standup");
+    assert_eq!(config.communication.conflict_resolution.escalation.default_timeout_seconds, Some(600));
+    let section = "QUARTERDECK_COMMUNICATION__CONFLICT_RESOLUTION__ESCALATION";
+    let (timeout, strategy) =
+        (format!("{section}__DEFAULT_TIMEOUT_SECONDS"), format!("{section}__DECISION_STRATEGY"));
+    let types = r#"[{"name": "review", "trigger": "deploy.done", "min_interval_seconds": 60}]"#;
+    let variables = [("QUARTERDECK_MEETINGS__TYPES", types), (&timeout, "60"), (&strategy, "hybrid")];
+    let config = loaded(file, &variables).config;
+    assert_eq!((config.meetings.types.len(), config.meetings.types[0].min_interval_seconds), (1, Some(60)));
+    let escalation = config.communication.conflict_resolution.escalation;
+    assert_eq!(
+        (escalation.default_timeout_seconds, escalation.decision_strategy.as_str()),
+        (Some(60), "hybrid")
+    );
+}
+
+#[test]
+fn what_escalations_and_meetings_cannot_be_is_refused_before_the_start() {
+    let section = "communication.conflict_resolution.escalation";
+    for (line, field) in [
+        ("backend = \"postgres\"", "backend"),
+        ("backend = \"redis\"", "backend"),
+        ("cross_instance_notify = \"on\"", "cross_instance_notify"),
+        ("notify_channel = \"a; DROP TABLE users\"", "notify_channel"),
+        ("default_timeout_seconds = 0", "default_timeout_seconds"),
+        ("default_timeout_seconds = \"soon\"", "default_timeout_seconds"),
+        ("sweeper_interval_seconds = 4", "sweeper_interval_seconds"),
+        ("reconnect_delay_seconds = 0", "reconnect_delay_seconds"),
+    ] {
+        let why = refusal(&format!("[{section}]\n{line}"), &[]);
+        assert!(why.starts_with(&format!("{section}.{field}")) && !why.contains("DROP"), "{why}");
+    }
+    let url = [("QUARTERDECK_DATABASE_URL", "postgresql://u:p@localhost/q")];
+    let on = "[communication.conflict_resolution.escalation]\ncross_instance_notify = \"on\"\nbackend = ";
+    assert!(Home::new().load(&format!("{on}\"postgres\""), &url).is_ok());
+    assert!(refusal(&format!("{on}\"sqlite\""), &url).starts_with(&format!("{section}.backend")));
+    for types in ["[{name = \"a\"}]", "[{name = \"a\", trigger = \"t\", colour = \"red\"}]", "\"all\""] {
+        let why = refusal(&format!("[meetings]\ntypes = {types}"), &[]);
+        assert!(why.starts_with("meetings.types"), "{why}");
+    }
+}

@@ -43,7 +43,7 @@ pub(super) fn typed(default: &Json, text: &str) -> Value {
             "false" | "0" | "no" => Value::Boolean(false),
             _ => keep(),
         },
-        Json::Array(_) => list(text).unwrap_or_else(|| {
+        Json::Array(_) => list(text).or_else(|| tables(text)).unwrap_or_else(|| {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
         }),
@@ -55,6 +55,11 @@ pub(super) fn typed(default: &Json, text: &str) -> Value {
 fn list(text: &str) -> Option<Value> {
     let items: Vec<String> = serde_json::from_str(text).ok()?;
     Some(Value::Array(items.into_iter().map(Value::String).collect()))
+}
+
+fn tables(text: &str) -> Option<Value> {
+    let items: Vec<Table> = serde_json::from_str(text).ok()?;
+    Some(Value::Array(items.into_iter().map(Value::Table).collect()))
 }
 
 /// The text of a value as run-time settings are written.

@@ -1,6 +1,8 @@
 //! The compiled program, run the way people run it.
 
 mod accounts;
+#[cfg(unix)]
+mod backups;
 mod configuration;
 mod deck;
 mod diagnosis;

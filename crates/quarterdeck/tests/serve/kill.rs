@@ -201,7 +201,10 @@ async fn the_tasks_are_those_that_were_answered(behind: &Behind<'_>, known: &BTr
         let [id, status, version, document] = columns[..] else { panic!("{row}") };
         let document: Value = serde_json::from_str(document).unwrap();
         assert_eq!(Some(&document), known.get(id), "{id}");
-        assert_eq!((&document["status"], document["version"].to_string()), (&json!(status), version.to_owned()));
+        assert_eq!(
+            (&document["status"], document["version"].to_string()),
+            (&json!(status), version.to_owned())
+        );
     }
     let counted = behind
         .texts("SELECT status || ' ' || CAST(tasks AS TEXT) FROM task_counts WHERE tasks <> 0 ORDER BY 1")
@@ -221,7 +224,9 @@ async fn every_version_has_its_audit_entry(behind: &Behind<'_>, known: &BTreeMap
         .await;
     let versions: Vec<_> = known.iter().map(|(id, task)| format!("{id} {}", task["version"])).collect();
     assert_eq!(entries, versions);
-    let positions = behind.texts("SELECT CAST(position AS TEXT) FROM audit_entries ORDER BY audit_entries.position").await;
+    let positions = behind
+        .texts("SELECT CAST(position AS TEXT) FROM audit_entries ORDER BY audit_entries.position")
+        .await;
     let gapless: Vec<_> = (0..positions.len()).map(|position| position.to_string()).collect();
     assert_eq!(positions, gapless);
     let head = behind.texts("SELECT CAST(position AS TEXT) FROM audit_head").await;

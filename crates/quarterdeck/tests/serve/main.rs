@@ -1,6 +1,8 @@
 //! The server in processes of its own: start, stop, and everything that only shows across that border.
 
 mod artifacts;
+#[cfg(unix)]
+mod backups;
 mod caller;
 mod commands;
 mod copies;
