@@ -152,8 +152,7 @@ impl TestServer {
     }
 
     async fn with_clock(db: TestDb, clock: Arc<ManualClock>, change: impl FnOnce(&mut Options)) -> Self {
-        let mut options = Options::default();
-        options.data_dir = db.folder().to_owned();
+        let mut options = Options { data_dir: db.folder().to_owned(), ..Options::default() };
         change(&mut options);
         options.contents.get_or_insert_with(|| Contents::in_folder(db.artifacts()));
         let store = db.open().await;
