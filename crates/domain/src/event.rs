@@ -108,7 +108,7 @@ event_types! {
     ArtifactContentUploaded "artifact.content_uploaded" On(Artifacts), "artifact_id size_bytes content_type";
     ProjectCreated "project.created" On(Projects), "project_id name status lead?";
     ProjectDeleted "project.deleted" On(Projects), "project_id name";
-    ProjectStatusChanged "project.status_changed" On(Projects), "project_id status previous_status?";
+    ProjectStatusChanged "project.status_changed" On(Projects), "project_id status previous_status? from_status? to_status?";
     FineTuneProgress "memory.fine_tune.progress" On(System), "run_id stage progress?";
     FineTuneStageChanged "memory.fine_tune.stage_changed" On(System), "run_id stage progress? previous_stage?";
     FineTuneCompleted "memory.fine_tune.completed" On(System), "run_id stage progress?";

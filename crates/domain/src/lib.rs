@@ -4,6 +4,7 @@
 
 pub mod amount;
 pub mod approval;
+pub mod artifact;
 pub mod audit;
 pub mod autonomy;
 pub mod backup;
@@ -19,6 +20,7 @@ pub mod identity;
 pub mod interrupt;
 pub mod meeting;
 pub mod notification;
+pub mod project;
 pub mod role;
 pub mod setting;
 pub mod sink;

@@ -55,6 +55,35 @@ impl<'de, const MAX: usize> Deserialize<'de> for NotBlank<MAX> {
     }
 }
 
+/// A string of at most `MAX` Unicode characters. Never trimmed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Bounded<const MAX: usize>(String);
+
+impl<const MAX: usize> Bounded<MAX> {
+    /// Checks the rule and keeps the text as it is; the error names the broken rule, not the text.
+    pub fn new(text: impl Into<String>) -> Result<Self, String> {
+        let text = text.into();
+        if text.len() > MAX && text.chars().count() > MAX {
+            return Err(format!("must have at most {MAX} characters"));
+        }
+        Ok(Self(text))
+    }
+}
+
+impl<const MAX: usize> Deref for Bounded<MAX> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de, const MAX: usize> Deserialize<'de> for Bounded<MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
 /// Folds case and compatibility forms (NFKC, then lower case, then NFKC again), for comparing names
 /// that a reader would take for the same.
 pub fn fold(text: &str) -> String {
@@ -71,6 +100,9 @@ mod tests {
         assert_eq!(NotBlank::<3>::new("abcd").unwrap_err(), "must have at most 3 characters");
         assert_eq!(NotBlank::<3>::new(" \t").unwrap_err(), "must not be blank");
         assert_eq!(NotBlank::<3>::new(" a ").unwrap().as_str(), " a ");
+        assert_eq!(&*Bounded::<3>::new("").unwrap(), "");
+        assert_eq!(&*Bounded::<3>::new("äöü").unwrap(), "äöü");
+        assert_eq!(Bounded::<3>::new("abcd").unwrap_err(), "must have at most 3 characters");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::{Signal, Store};
 use quarterdeck_work::approvals::Approvals;
+use quarterdeck_work::artifacts::Artifacts;
 use quarterdeck_work::audit::Audit;
 use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::backups::Backups;
@@ -21,6 +22,7 @@ use quarterdeck_work::escalations::Escalations;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::meetings::Meetings;
 use quarterdeck_work::notifications::Notifications;
+use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::Settings;
 use quarterdeck_work::tasks::Tasks;
 
@@ -74,6 +76,10 @@ pub struct Parts {
     pub audit: Audit,
     /// Tells people what they did not ask for.
     pub notifications: Notifications,
+    /// What teams work towards.
+    pub projects: Projects,
+    /// What came out of tasks.
+    pub artifacts: Artifacts,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

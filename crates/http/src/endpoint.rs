@@ -74,9 +74,11 @@ pub struct Docs {
     pub(crate) path_bounds: Vec<(&'static str, usize)>,
     pub(crate) headers: Vec<(&'static str, &'static str)>,
     pub(crate) body: Option<SchemaOf>,
+    pub(crate) takes_file: bool,
     pub(crate) success: Success,
     pub(crate) accepted: bool,
     pub(crate) failures: Vec<ErrorCode>,
+    pub(crate) also: Vec<(u16, &'static str)>,
 }
 
 /// A limit of calls of one operation.
@@ -148,9 +150,11 @@ impl Docs {
             path_bounds: Vec::new(),
             headers: Vec::new(),
             body: None,
+            takes_file: false,
             success: Success { status: 200, content: Content::Nothing },
             accepted: false,
             failures: Vec::new(),
+            also: Vec::new(),
         }
     }
 
@@ -238,6 +242,12 @@ impl Docs {
         self
     }
 
+    /// A file for a body, or a form with one.
+    pub fn takes_file(mut self) -> Self {
+        self.takes_file = true;
+        self
+    }
+
     /// Answers `T` in the envelope.
     pub fn gives<T: ToSchema>(self, status: u16) -> Self {
         self.success(status, Content::Envelope(one_of::<T>))
@@ -282,6 +292,12 @@ impl Docs {
     /// Failures beyond those every endpoint of its kind has.
     pub fn fails(mut self, codes: &[ErrorCode]) -> Self {
         self.failures.extend_from_slice(codes);
+        self
+    }
+
+    /// Another status it may answer with, in words.
+    pub fn also(mut self, status: u16, description: &'static str) -> Self {
+        self.also.push((status, description));
         self
     }
 

@@ -129,6 +129,14 @@ fn operation(docs: &Docs, schemas: &mut Schemas) -> Value {
         value["requestBody"] =
             json!({ "required": true, "content": { "application/json": { "schema": body(schemas) } } });
     }
+    if docs.takes_file {
+        let file = json!({ "type": "string", "format": "binary" });
+        let form = json!({ "type": "object", "properties": { "file": file }, "required": ["file"] });
+        value["requestBody"] = json!({ "required": false, "content": {
+            "multipart/form-data": { "schema": form },
+            "application/octet-stream": { "schema": file },
+        } });
+    }
     value
 }
 
@@ -176,6 +184,9 @@ fn responses(docs: &Docs, schemas: &mut Schemas, has_parameters: bool) -> Value 
     if docs.body.is_some() {
         fails(&[400, 413, 415]);
     }
+    if docs.takes_file {
+        fails(&[400, 408, 413]);
+    }
     if has_parameters {
         fails(&[400]);
     }
@@ -184,6 +195,13 @@ fn responses(docs: &Docs, schemas: &mut Schemas, has_parameters: bool) -> Value 
     }
     for code in &docs.failures {
         fails(&[code.status()]);
+    }
+    for (status, description) in &docs.also {
+        let answer = match status {
+            400.. => json!({ "$ref": format!("#/components/responses/Failure{status}") }),
+            _ => json!({ "description": description }),
+        };
+        all.insert(status.to_string(), answer);
     }
     Value::Object(all)
 }
@@ -237,7 +255,7 @@ fn error_codes() -> Value {
 
 /// One reusable response per status of the error table.
 fn failures() -> Value {
-    let statuses = ErrorCode::ALL.iter().map(|code| code.status()).chain([405, 413, 415]);
+    let statuses = ErrorCode::ALL.iter().map(|code| code.status()).chain([405, 408, 413, 415, 416]);
     let responses = statuses.map(|status| {
         let families = Category::ALL
             .iter()

@@ -1,6 +1,7 @@
 //! What an operator decides before the start: defaults, then `quarterdeck.toml`, then the environment,
 //! then flags. Every later source wins over the earlier ones, value by value.
 
+mod artifacts;
 mod data_dir;
 mod environment;
 mod load;
@@ -20,13 +21,20 @@ use quarterdeck_work::notifications::NotificationsConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use artifacts::{ArtifactsConfig, S3Config};
 pub use data_dir::create as create_data_dir;
 pub use environment::Environment;
 pub use load::{Flags, load, named_data_dir};
 
 /// Dotted names of the values that are never shown.
-pub const SECRETS: [&str; 5] =
-    ["api.auth.jwt_secret", "database.url", "nats_url", "redis_url", "settings_key"];
+pub const SECRETS: [&str; 6] = [
+    "api.auth.jwt_secret",
+    "artifacts.s3.secret_access_key",
+    "database.url",
+    "nats_url",
+    "redis_url",
+    "settings_key",
+];
 
 /// Dotted names of values with secrets inside, which mask those by themselves.
 const WITH_SECRETS: [&str; 1] = ["notifications.sinks"];
@@ -54,6 +62,8 @@ pub struct Config {
     pub meetings: MeetingsConfig,
     /// The front door.
     pub api: ApiConfig,
+    /// Contents of artifacts.
+    pub artifacts: ArtifactsConfig,
     /// The database.
     pub database: StoreConfig,
     /// The log.
@@ -149,6 +159,7 @@ impl Loaded {
 impl Config {
     fn validate(&mut self) -> Result<(), String> {
         self.api.resolve()?;
+        self.artifacts.validate()?;
         self.database.validate()?;
         self.log.validate()?;
         self.redis_url = self.redis_url.take().filter(|url| !url.expose_secret().trim().is_empty());

@@ -1,5 +1,6 @@
 //! The quarterdeck program: command line, configuration, wiring, start and stop.
 
+mod artifacts;
 mod backups;
 mod client;
 mod commands;

@@ -28,6 +28,7 @@ use quarterdeck_work::audit::Audit;
 use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::notifications::{Notifications, Patience};
+use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
 use serde_json::json;
@@ -38,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Loaded, create_data_dir};
 use crate::lifecycle::Lifecycle;
 use crate::logging::{self, Logging, LoggingConfig};
-use crate::{Failure, Output, backups, follow, gatherings, local, log_settings, news};
+use crate::{Failure, Output, artifacts, backups, follow, gatherings, local, log_settings, news};
 
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
@@ -185,6 +186,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let interrupts = Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock));
     let escalations = gatherings::escalations(life, config, &store, &clock);
     let meetings = gatherings::meetings(life, config, &store, &clock);
+    let projects = Projects::new(store.clone(), Arc::clone(&clock));
+    let artifacts = artifacts::start(life, config, store.clone(), Arc::clone(&clock)).await?;
     let rights = Rights::of(&store);
     let notifications = notifications(life, loaded, &clock);
     alerts::of_lockouts(&auth, &notifications, Arc::clone(&clock));
@@ -232,6 +235,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         approvals,
         audit,
         notifications,
+        projects,
+        artifacts,
         sockets,
         rights,
         edge,

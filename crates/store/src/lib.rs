@@ -12,6 +12,7 @@ mod tx;
 
 pub mod api_key;
 pub mod approval;
+pub mod artifact;
 pub mod audit;
 pub mod backup;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod login_attempt;
 pub mod meeting;
 pub mod outbox;
 pub mod presence;
+pub mod project;
 pub mod refresh_token;
 pub mod seal;
 pub mod session;

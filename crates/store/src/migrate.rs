@@ -28,6 +28,7 @@ const STEPS: &[Step] = steps![
     3 "0003_audit",
     4 "0004_tasks",
     5 "0005_approvals",
+    6 "0006_projects",
     7 "0007_escalations",
     9 "0009_audit_reading",
 ];

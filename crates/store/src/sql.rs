@@ -71,6 +71,15 @@ pub(crate) async fn execute(
     Ok(done.rows_affected())
 }
 
+/// Most rows a list holds on all its pages together, so that counting and skipping them stay cheap.
+pub(crate) const MAX_LISTED: u64 = 10_000;
+
+/// The part of a page that lies within [`MAX_LISTED`] rows.
+pub(crate) fn window(offset: u64, limit: u64) -> (u64, u64) {
+    let offset = offset.min(MAX_LISTED);
+    (offset, limit.min(MAX_LISTED - offset))
+}
+
 /// Part of a list.
 #[derive(Debug)]
 pub struct Listed<T> {

@@ -1,6 +1,6 @@
 //! Fresh databases.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,11 @@ impl TestDb {
         };
         let folder = Arc::new(TempDir::new().expect("a temporary folder"));
         Some(Self { database, folder })
+    }
+
+    /// Folder of the contents of artifacts, the same for all servers on this database.
+    pub fn artifacts(&self) -> PathBuf {
+        self.folder.path().join("artifacts")
     }
 
     /// Opens a store; on PostgreSQL any number of times.

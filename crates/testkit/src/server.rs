@@ -9,6 +9,7 @@ use quarterdeck_auth::{Auth, AuthConfig, HashCost, JwtSecret, NewKey, Password};
 use quarterdeck_bus::message::{self, MessageBus, MessageBusConfig};
 use quarterdeck_bus::sessions::{QUEUE, SessionHub};
 use quarterdeck_bus::{Bus, Options as BusOptions};
+use quarterdeck_domain::artifact::MAX_TOTAL_BYTES;
 use quarterdeck_domain::audit::Actor;
 use quarterdeck_domain::channel::Shared;
 use quarterdeck_domain::clock::{Clock, ManualClock, SharedClock};
@@ -26,6 +27,7 @@ use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
 use quarterdeck_work::approvals::Approvals;
+use quarterdeck_work::artifacts::{Artifacts, Contents};
 use quarterdeck_work::audit::Audit;
 use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::backups::{Backups, Places};
@@ -33,6 +35,7 @@ use quarterdeck_work::escalations::{EscalationConfig, Escalations};
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::meetings::{Conductor, Meetings, MeetingsConfig};
 use quarterdeck_work::notifications::{Notifications, NotificationsConfig, Patience};
+use quarterdeck_work::projects::Projects;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
 use secrecy::{ExposeSecret, SecretString};
@@ -88,6 +91,10 @@ pub struct Options {
     pub messages: MessageBusConfig,
     /// Who is told what; nobody but the log unless a test is about it.
     pub notifications: NotificationsConfig,
+    /// Where contents of artifacts are; `None` for the folder of the database.
+    pub contents: Option<Contents>,
+    /// Most bytes of them.
+    pub artifact_bytes: u64,
     /// Endpoints beside those of the program.
     pub endpoints: Vec<Endpoint>,
     /// Folder with what is beside the database; that of the database unless a test says otherwise.
@@ -121,6 +128,8 @@ impl Default for Options {
             conductor: None,
             messages: MessageBusConfig::default(),
             notifications: NotificationsConfig::default(),
+            contents: None,
+            artifact_bytes: MAX_TOTAL_BYTES,
             endpoints: Vec::new(),
             data_dir: PathBuf::new(),
         }
@@ -150,9 +159,9 @@ impl TestServer {
     }
 
     async fn with_clock(db: TestDb, clock: Arc<ManualClock>, change: impl FnOnce(&mut Options)) -> Self {
-        let mut options = Options::default();
-        options.data_dir = db.folder().to_owned();
+        let mut options = Options { data_dir: db.folder().to_owned(), ..Options::default() };
         change(&mut options);
+        options.contents.get_or_insert_with(|| Contents::in_folder(db.artifacts()));
         let store = db.open().await;
         let mut endpoints = v1::endpoints();
         endpoints.append(&mut options.endpoints);
@@ -198,6 +207,7 @@ impl TestServer {
         let config = &options.notifications;
         let notifications = Notifications::start(config, &|_| None, Arc::clone(&clock), &Patience::default());
         alerts::of_lockouts(&auth, &notifications, Arc::clone(&clock));
+        let contents = options.contents.unwrap_or_else(|| Contents::in_folder(std::env::temp_dir()));
         App::new(Parts {
             messages,
             autonomy: Autonomy::new(settings.clone(), approvals.clone()),
@@ -205,6 +215,8 @@ impl TestServer {
             meetings: Meetings::new(store.clone(), Arc::clone(&clock), options.meetings, options.conductor),
             auth,
             backups,
+            projects: Projects::new(store.clone(), Arc::clone(&clock)),
+            artifacts: Artifacts::new(store.clone(), Arc::clone(&clock), contents, options.artifact_bytes),
             bus,
             interrupts: Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock)),
             streams,

@@ -1,6 +1,7 @@
 //! What gets done, and what is decided about it.
 
 pub mod approvals;
+pub mod artifacts;
 pub mod audit;
 pub mod autonomy;
 pub mod backups;
@@ -8,5 +9,6 @@ pub mod escalations;
 pub mod interrupts;
 pub mod meetings;
 pub mod notifications;
+pub mod projects;
 pub mod settings;
 pub mod tasks;

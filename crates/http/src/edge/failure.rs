@@ -48,7 +48,7 @@ macro_rules! response_hint {
     )+};
 }
 
-response_hint!(AsIs NoCompression PresentedCredential RouteTemplate);
+response_hint!(AsIs NoCompression PresentedCredential RouteTemplate Sandboxed);
 
 /// The response has a failing status and its own body, which the edge leaves alone, as in
 /// `(StatusCode::SERVICE_UNAVAILABLE, AsIs, Data(report))`.
@@ -58,6 +58,11 @@ pub struct AsIs;
 /// The response carries a token or another secret: compressing it would let its length leak it.
 #[derive(Clone, Copy, Debug)]
 pub struct NoCompression;
+
+/// The response carries bytes that somebody uploaded: a browser that opens them after all must let them do
+/// nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Sandboxed;
 
 /// The refused request did present a credential; a 401 then says that the credential is the problem.
 #[derive(Clone, Copy, Debug)]

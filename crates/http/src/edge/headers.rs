@@ -22,6 +22,8 @@ const PAGES_CSP: HeaderValue = HeaderValue::from_static(
      font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; \
      frame-ancestors 'none'",
 );
+const UPLOADED_CSP: HeaderValue =
+    HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const A_WHILE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -32,7 +34,11 @@ const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
 pub(super) enum Area {
     Api,
     Docs,
-    Pages { hashed_asset: bool },
+    /// Whatever somebody has uploaded.
+    Uploaded,
+    Pages {
+        hashed_asset: bool,
+    },
 }
 
 impl Area {
@@ -72,6 +78,7 @@ pub(super) fn secure(headers: &mut HeaderMap, area: Area, status: StatusCode, hs
         Area::Pages { hashed_asset: true } => (PAGES_CSP, FOR_EVER),
         Area::Pages { hashed_asset: false } => (PAGES_CSP, NO_STORE),
         Area::Api => (API_CSP, NO_STORE),
+        Area::Uploaded => (UPLOADED_CSP, NO_STORE),
     };
     let opener = match area {
         Area::Docs => HeaderValue::from_static("same-origin-allow-popups"),

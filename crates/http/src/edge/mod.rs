@@ -32,7 +32,9 @@ pub use self::cors::{CorsPolicy, DEFAULT_HEADERS, DEFAULT_METHODS};
 pub use self::envelope::{
     ApiResponse, Data, ErrorDetail, FieldProblem, PaginatedResponse, PaginationMeta, ProblemDetail,
 };
-pub use self::failure::{AsIs, Failure, NoCompression, PresentedCredential, Result, RouteTemplate};
+pub use self::failure::{
+    AsIs, Failure, NoCompression, PresentedCredential, Result, RouteTemplate, Sandboxed,
+};
 pub use self::id::{RequestId, TraceId};
 pub use self::metrics::Metrics;
 pub(crate) use self::scrub::loggable;

@@ -30,12 +30,12 @@ use super::accept::joined;
 use super::body::{Bounded, too_large};
 use super::compression::compress;
 use super::cors::is_preflight;
-use super::failure::{AsIs, Failure, RouteTemplate};
+use super::failure::{AsIs, Failure, RouteTemplate, Sandboxed};
 use super::headers::{Area, secure};
 use super::id::{RequestId, TraceId};
 use super::render::{failure_of, render};
 use super::scrub::{loggable, scrub};
-use super::{Edge, Encrypted, RequestContext};
+use super::{Edge, EdgeConfig, Encrypted, RequestContext};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -44,6 +44,12 @@ const PROBES: [&str; 3] = ["/healthz", "/readyz", "/health"];
 
 /// Requests to speak WebSocket, which the socket itself logs and counts. Its query may hold a ticket.
 const SOCKET: &str = "/ws";
+
+/// What paths that take files begin and end with.
+const UPLOADS: (&str, &str) = ("/artifacts/", "/content");
+
+/// Bytes of a form that are not its file.
+const FORM_AROUND_A_FILE: u64 = 65_536;
 
 /// Seconds after which a client refused while draining should try again.
 const DRAIN_RETRY: u32 = 5;
@@ -128,7 +134,8 @@ impl EdgeService {
             let refusal = Error::unavailable("a restore waits for a restart", MAINTENANCE_RETRY);
             return EdgeFuture::refused(frame, refusal);
         }
-        if declared_length(&request).is_some_and(|length| length > config.max_body_bytes) {
+        let most = most_bytes(config, &request);
+        if declared_length(&request).is_some_and(|length| length > most) {
             return EdgeFuture::refused(frame, too_large());
         }
         trim_trailing_slash(request.uri_mut());
@@ -137,7 +144,7 @@ impl EdgeService {
             if body.is_end_stream() {
                 Body::empty()
             } else {
-                Body::new(Bounded::new(body, config.max_body_bytes, config.body_read_timeout))
+                Body::new(Bounded::new(body, most, config.body_read_timeout))
             }
         });
         let mut router = self.router.clone();
@@ -278,6 +285,9 @@ impl Frame {
         }
         let edge = &self.edge;
         let minimum = u64::from(edge.config.compression_minimum_size);
+        if response.extensions().get::<Sandboxed>().is_some() {
+            self.area = Area::Uploaded;
+        }
         let mut response = compress(response, self.accept_encoding.as_ref(), &self.method, minimum);
         let status = response.status();
         let headers = response.headers_mut();
@@ -377,6 +387,13 @@ fn panic_failure(panic: &(dyn std::any::Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     Error::internal(text.unwrap_or("panic without a text")).because("panic")
+}
+
+/// Largest body of this request. A form around a file is no part of the file, which has a limit of its own.
+fn most_bytes<B>(config: &EdgeConfig, request: &Request<B>) -> u64 {
+    let below = request.uri().path().strip_prefix(&*config.api_prefix).unwrap_or_default();
+    let is_upload = below.starts_with(UPLOADS.0) && below.trim_end_matches('/').ends_with(UPLOADS.1);
+    config.max_body_bytes.saturating_add(if is_upload { FORM_AROUND_A_FILE } else { 0 })
 }
 
 fn declared_length<B>(request: &Request<B>) -> Option<u64> {

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod approvals;
+mod artifacts;
 mod audit;
 mod auth;
 mod autonomy;
@@ -10,6 +11,7 @@ mod escalations;
 pub mod health;
 mod meetings;
 mod messages;
+mod projects;
 mod realtime;
 mod sessions;
 mod settings;
@@ -42,6 +44,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         meetings::endpoints(),
         autonomy::endpoints(),
         audit::endpoints(),
+        projects::endpoints(),
+        artifacts::endpoints(),
     ]
     .into_iter()
     .flatten()

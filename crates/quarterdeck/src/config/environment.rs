@@ -7,7 +7,8 @@ use std::path::PathBuf;
 /// What names of variables begin with.
 pub(super) const PREFIX: &str = "QUARTERDECK_";
 /// Short names and the values they stand for.
-const SHORT: [(&str, &str); 8] = [
+const SHORT: [(&str, &str); 9] = [
+    ("ARTIFACT_DIR", "artifacts.dir"),
     ("DATABASE_URL", "database.url"),
     ("DB_PATH", "database.sqlite.path"),
     ("POSTGRES_SSL_MODE", "database.postgres.ssl_mode"),

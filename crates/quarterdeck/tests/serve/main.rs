@@ -1,5 +1,6 @@
 //! The server in processes of its own: start, stop, and everything that only shows across that border.
 
+mod artifacts;
 #[cfg(unix)]
 mod backups;
 mod caller;

@@ -87,6 +87,7 @@ impl Home {
             .env_clear()
             .env("HOME", self.path(""))
             .env("QUARTERDECK_DATA_DIR", self.path("data"))
+            .env("QUARTERDECK_ARTIFACT_DIR", self.path("data"))
             .env("QUARTERDECK_API__SERVER__PORT", self.port.to_string())
             .envs(self.variables.iter().cloned())
             .current_dir(self.folder.path())
