@@ -2,15 +2,23 @@
 //!
 //! Nothing here does I/O, awaits, or knows HTTP beyond the status numbers of the error table.
 
+pub mod activity;
+pub mod analytics;
 pub mod approval;
 pub mod audit;
+pub mod budget;
 pub mod channel;
 pub mod clock;
 pub mod config;
+pub mod coordination_metrics;
+pub mod cost_record;
 pub mod error;
 pub mod event;
 pub mod identity;
 pub mod interrupt;
+pub mod money;
+pub mod period;
+pub mod review;
 pub mod role;
 pub mod setting;
 pub mod sink;
