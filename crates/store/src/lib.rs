@@ -12,7 +12,10 @@ mod tx;
 
 pub mod api_key;
 pub mod audit;
+pub mod budget_config;
 pub mod config;
+pub mod coordination_metrics;
+pub mod cost_record;
 pub mod event_log;
 pub mod idempotency;
 pub mod interrupt;
@@ -20,6 +23,7 @@ pub mod login_attempt;
 pub mod outbox;
 pub mod presence;
 pub mod refresh_token;
+pub mod review;
 pub mod seal;
 pub mod session;
 pub mod setting;

@@ -22,7 +22,7 @@ macro_rules! steps {
     };
 }
 
-const STEPS: &[Step] = steps![1 "0001_identity", 2 "0002_realtime", 3 "0003_audit"];
+const STEPS: &[Step] = steps![1 "0001_identity", 2 "0002_realtime", 3 "0003_audit", 8 "0008_budget"];
 
 /// A migration as the database remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]

@@ -1,4 +1,6 @@
-//! What gets done: settings, interrupts.
+//! What gets done: settings, interrupts, money and what is told about work.
 
+pub mod budget;
+pub mod coordination_metrics;
 pub mod interrupts;
 pub mod settings;

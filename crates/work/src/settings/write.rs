@@ -1,9 +1,11 @@
 //! Changing settings: checked, compared with what the writer saw, stored all or nothing, then told.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
 use quarterdeck_domain::error::FieldError;
 use quarterdeck_domain::event::{Event, EventType};
 use quarterdeck_domain::setting::{Definition, Entry, IfMatch, Namespace, SettingType, etag_of_all};
@@ -33,10 +35,23 @@ pub struct Write {
 
 type Check = Box<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
 
+type Record = Box<dyn Fn(&Tx, Noted) -> BoxFuture<'_, Result<()>> + Send + Sync>;
+
+/// What a change has made of all settings, for whoever keeps a record of it.
+pub struct Noted {
+    /// All values as they are now.
+    pub after: Arc<Snapshot>,
+    /// User id of who changed them.
+    pub actor: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
 /// A rule over several settings, asked before any of them changes.
 pub struct Rule {
     watched: Vec<(Namespace, &'static str)>,
     check: Check,
+    record: Option<Record>,
 }
 
 impl Rule {
@@ -47,7 +62,16 @@ impl Rule {
         check: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         let watched = watched.into_iter().map(|d| (d.namespace, d.key)).collect();
-        Self { watched, check: Box::new(check) }
+        Self { watched, check: Box::new(check), record: None }
+    }
+
+    /// Calls `record` in the transaction of every change of a watched setting.
+    pub fn recorded(
+        mut self,
+        record: impl Fn(&Tx, Noted) -> BoxFuture<'_, Result<()>> + Send + Sync + 'static,
+    ) -> Self {
+        self.record = Some(Box::new(record));
+        self
     }
 
     fn concerns(&self, definition: &Definition) -> bool {
@@ -86,7 +110,7 @@ struct Move {
 }
 
 struct Outcome {
-    after: Snapshot,
+    after: Arc<Snapshot>,
     /// Positions of what was stored (`true`) or dropped.
     done: Vec<(usize, bool)>,
 }
@@ -199,9 +223,10 @@ impl Settings {
     }
 
     /// Stores the plan in one transaction, then makes it visible before returning.
-    pub(super) async fn commit(&self, plan: Plan, actor: &str) -> Result<Snapshot> {
-        let this = self.clone();
-        let outcome = self.0.store.write(move |tx| Box::pin(async move { this.apply(tx, plan).await })).await;
+    pub(super) async fn commit(&self, plan: Plan, actor: &str) -> Result<Arc<Snapshot>> {
+        let (this, by) = (self.clone(), actor.to_owned());
+        let outcome =
+            self.0.store.write(move |tx| Box::pin(async move { this.apply(tx, plan, by).await })).await;
         let Outcome { after, done } = outcome.inspect_err(|error| {
             if error.code() == ErrorCode::VersionConflict {
                 tracing::info!(target: "settings", "api.concurrency.conflict");
@@ -246,7 +271,7 @@ impl Settings {
         }
     }
 
-    async fn apply(&self, tx: &Tx, plan: Plan) -> Result<Outcome> {
+    async fn apply(&self, tx: &Tx, plan: Plan, actor: String) -> Result<Outcome> {
         tx.lock("quarterdeck.settings").await?;
         let rows = setting::all(&**tx).await?;
         let before = self.0.ground.resolve(&rows);
@@ -287,6 +312,15 @@ impl Settings {
         }
         let after = self.0.ground.resolve(&next);
         self.check_rules(&before, &after, &moves)?;
+        let after = Arc::new(after);
+        for rule in &self.0.rules {
+            if let Some(record) = &rule.record
+                && moves.iter().any(|one| rule.concerns(&self.definitions()[one.position]))
+            {
+                let noted = Noted { after: Arc::clone(&after), actor: actor.clone(), at: stamp };
+                record(tx, noted).await?;
+            }
+        }
         let mut done = Vec::with_capacity(moves.len());
         for Move { position, old, new } in moves {
             let swapped = match (&new, &old) {
