@@ -12,6 +12,8 @@ use quarterdeck_bus::Bus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
+use quarterdeck_work::budget::Budget;
+use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::Settings;
 
@@ -47,6 +49,10 @@ pub struct Parts {
     pub streams: Arc<SessionHub>,
     /// Agents that wait for people.
     pub interrupts: Interrupts,
+    /// Money.
+    pub budget: Budget,
+    /// Figures of teamwork.
+    pub coordination_metrics: CoordinationMetrics,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

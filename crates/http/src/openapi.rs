@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::edge::{ErrorDetail, PaginationMeta, ProblemDetail};
-use crate::endpoint::{Content, Docs, Endpoint};
+use crate::endpoint::{Content, Docs, Endpoint, PageSchema};
 
 /// Registers a schema and everything it refers to; answers a reference to it.
 pub(crate) type SchemaOf = fn(&mut Schemas) -> Value;
@@ -84,11 +84,11 @@ fn operation(docs: &Docs, schemas: &mut Schemas) -> Value {
         })
         .collect();
     parameters.extend(docs.query.iter().filter_map(|p| serde_json::to_value(p).ok()));
-    if matches!(docs.success.content, Content::Page(_)) {
+    if let Content::Page(page) = &docs.success.content {
         parameters.push(json!({ "name": "offset", "in": "query", "required": false,
             "schema": { "type": "integer", "minimum": 0, "default": 0 } }));
         parameters.push(json!({ "name": "limit", "in": "query", "required": false,
-            "schema": { "type": "integer", "minimum": 1, "maximum": 200, "default": 50 } }));
+            "schema": { "type": "integer", "minimum": 1, "maximum": 200, "default": page.limit } }));
     }
     for (name, description) in &docs.headers {
         parameters.push(json!({ "name": name, "in": "header", "required": false,
@@ -129,7 +129,14 @@ fn responses(docs: &Docs, schemas: &mut Schemas, has_parameters: bool) -> Value 
             json!({ "description": description, "content": { *media_type: { "schema": { "type": "string" } } } })
         }
         Content::Envelope(schema) => success(description, &envelope(schema(schemas))),
-        Content::Page(schema) => success(description, &page(schema(schemas))),
+        Content::Page(PageSchema { items, beside, .. }) => {
+            let page = page(items(schemas));
+            let whole = match beside {
+                Some(beside) => json!({ "allOf": [page, beside(schemas)] }),
+                None => page,
+            };
+            success(description, &whole)
+        }
     };
     let mut all = Map::from_iter([(docs.success.status.to_string(), success)]);
     let mut fails = |statuses: &[u16]| {

@@ -22,6 +22,8 @@ use quarterdeck_http::ws::Sockets;
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
+use quarterdeck_work::budget::{self, Budget};
+use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
 use serde_json::json;
@@ -170,7 +172,11 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let streams = SessionHub::start(queue, Arc::clone(&clock));
     let interrupts = Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock));
     let rights = Rights::of(&store);
+    let budget = Budget::open(store.clone(), settings.clone(), Arc::clone(&clock)).await?;
+    let coordination_metrics = CoordinationMetrics::new(store.clone());
     let upkeep = Upkeep {
+        budget: budget.clone(),
+        coordination_metrics: coordination_metrics.clone(),
         interrupts: interrupts.clone(),
         bus: bus.clone(),
         auth: Arc::clone(&auth),
@@ -198,6 +204,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         bus,
         streams,
         interrupts,
+        budget,
+        coordination_metrics,
         sockets,
         rights,
         edge,
@@ -232,7 +240,8 @@ async fn open_settings(loaded: &Loaded, store: Store, clock: SharedClock) -> Res
         if most > floor { Err(format!("must not exceed the floor of {floor} requests")) } else { Ok(()) }
     });
     let registry = Registry::of_this_program().map_err(Failure::runtime)?;
-    let setup = Setup { registry, sources, keys, rules: vec![outlived, within_floor, log_settings::rule()] };
+    let rules = vec![outlived, within_floor, log_settings::rule(), budget::rule()];
+    let setup = Setup { registry, sources, keys, rules };
     Ok(Settings::open(store, clock, setup).await?)
 }
 
@@ -289,6 +298,8 @@ fn excluded_paths(config: &Config, settings: &Settings) -> Vec<String> {
 
 /// What is done again and again while the server runs.
 struct Upkeep {
+    budget: Budget,
+    coordination_metrics: CoordinationMetrics,
     interrupts: Interrupts,
     bus: Bus,
     auth: Arc<Auth>,
@@ -302,7 +313,7 @@ impl Upkeep {
     fn start(self, life: &mut Lifecycle) {
         let stopping = CancellationToken::new();
         let (sweeping, folding) = (stopping.clone(), stopping.clone());
-        let Self { interrupts, bus, auth, edge, limits, logging, sweep } = self;
+        let Self { budget, coordination_metrics, interrupts, bus, auth, edge, limits, logging, sweep } = self;
         let sweeps = tokio::spawn(async move {
             loop {
                 let pause = *sweep.lock().unwrap_or_else(|e| e.into_inner());
@@ -311,6 +322,8 @@ impl Upkeep {
                     () = tokio::time::sleep(pause) => {
                         auth.upkeep().await;
                         interrupts.upkeep().await;
+                        budget.upkeep().await;
+                        coordination_metrics.upkeep().await;
                     }
                 }
             }

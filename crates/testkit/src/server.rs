@@ -20,6 +20,8 @@ use quarterdeck_http::v1::{self, health::Health};
 use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
+use quarterdeck_work::budget::Budget;
+use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use secrecy::{ExposeSecret, SecretString};
@@ -140,7 +142,7 @@ impl TestServer {
             registry: Registry::of_this_program().expect("sound definitions"),
             sources: options.sources,
             keys: None,
-            rules: Vec::new(),
+            rules: vec![quarterdeck_work::budget::rule()],
         };
         let settings = Settings::open(store.clone(), Arc::clone(&clock), setup).await.expect("settings open");
         let limiter =
@@ -151,9 +153,12 @@ impl TestServer {
         let bus = Bus::start(store.clone(), Arc::clone(&clock), options.bus).await.expect("news travels");
         let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
         let streams = SessionHub::start(options.stream_queue, Arc::clone(&clock));
+        let budget = Budget::open(store.clone(), settings.clone(), Arc::clone(&clock)).await;
         App::new(Parts {
             auth,
             bus,
+            budget: budget.expect("a sound budget"),
+            coordination_metrics: CoordinationMetrics::new(store.clone()),
             interrupts: Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock)),
             streams,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),

@@ -1,10 +1,14 @@
 //! The endpoints of `/api/v1`, by resource.
 
+mod analytics;
 mod api_keys;
 mod auth;
 mod backups;
+mod budget;
+mod coordination;
 pub mod health;
 mod realtime;
+mod reports;
 mod sessions;
 mod settings;
 mod setup;
@@ -28,6 +32,10 @@ pub fn endpoints() -> Vec<Endpoint> {
         backups::endpoints(),
         realtime::endpoints(),
         streams::endpoints(),
+        budget::endpoints(),
+        analytics::endpoints(),
+        coordination::endpoints(),
+        reports::endpoints(),
     ]
     .into_iter()
     .flatten()
