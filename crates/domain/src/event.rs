@@ -68,6 +68,7 @@ event_types! {
     TaskUpdated "task.updated" On(Tasks), "task_id title? status? assigned_agent_id? task? version? requested_by?";
     TaskStatusChanged "task.status_changed" On(Tasks), "task_id from_status? to_status task? version? reason? requested_by?";
     TaskAssigned "task.assigned" On(Tasks), "task_id agent_id task? version? requested_by?";
+    TaskDeleted "task.deleted" On(Tasks), "task_id version? requested_by?";
     AgentCreated "agent.created" On(Agents), "name role department";
     AgentUpdated "agent.updated" On(Agents), "name role department";
     AgentDeleted "agent.deleted" On(Agents), "name";
@@ -87,10 +88,10 @@ event_types! {
     SystemError "system.error" On(System), "message code?";
     SystemStartup "system.startup" On(System), "message version?";
     SystemShutdown "system.shutdown" On(System), "message reason?";
-    ApprovalSubmitted "approval.submitted" On(Approvals), "approval_id status action_type risk_level";
-    ApprovalApproved "approval.approved" On(Approvals), "approval_id status action_type risk_level";
-    ApprovalRejected "approval.rejected" On(Approvals), "approval_id status action_type risk_level";
-    ApprovalExpired "approval.expired" On(Approvals), "approval_id status action_type risk_level";
+    ApprovalSubmitted "approval.submitted" On(Approvals), "approval_id status action_type risk_level approval?";
+    ApprovalApproved "approval.approved" On(Approvals), "approval_id status action_type risk_level approval?";
+    ApprovalRejected "approval.rejected" On(Approvals), "approval_id status action_type risk_level approval?";
+    ApprovalExpired "approval.expired" On(Approvals), "approval_id status action_type risk_level approval?";
     CoordinationStarted "coordination.started" On(Tasks), "task_id agent_count";
     CoordinationPhaseCompleted "coordination.phase_completed" On(Tasks), "task_id phase success duration_seconds?";
     CoordinationCompleted "coordination.completed" On(Tasks), "task_id topology is_success total_duration_seconds";

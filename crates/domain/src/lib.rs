@@ -3,6 +3,7 @@
 //! Nothing here does I/O, awaits, or knows HTTP beyond the status numbers of the error table.
 
 pub mod activity;
+pub mod amount;
 pub mod analytics;
 pub mod approval;
 pub mod audit;
@@ -23,6 +24,7 @@ pub mod role;
 pub mod setting;
 pub mod sink;
 pub mod stream;
+pub mod task;
 pub mod text;
 pub mod user;
 

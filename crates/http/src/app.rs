@@ -16,6 +16,7 @@ use quarterdeck_work::budget::Budget;
 use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::Settings;
+use quarterdeck_work::tasks::Tasks;
 
 use crate::edge::{Edge, RouteTemplate};
 use crate::endpoint::Endpoint;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub budget: Budget,
     /// Figures of teamwork.
     pub coordination_metrics: CoordinationMetrics,
+    /// Tasks.
+    pub tasks: Tasks,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

@@ -3,6 +3,7 @@
 //! Every refusal is 400 with code 2001 (415 for a body that is not JSON, 413 for one that is too
 //! large), names the member or parameter and the rule, and never repeats the refused value.
 
+mod condition;
 mod refusal;
 mod strict;
 
@@ -16,10 +17,15 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use quarterdeck_domain::Error;
 use quarterdeck_domain::error::FieldError;
+use quarterdeck_domain::text::NotBlank;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
+pub use self::condition::{Condition, IF_MATCH_DOC, RepeatKey, Version};
 use crate::edge::{Failure, body_failure};
+
+/// An id in a path.
+pub type Id = NotBlank<128>;
 
 /// Things on a page when the request does not say.
 pub const DEFAULT_LIMIT: u32 = 50;

@@ -26,6 +26,7 @@ use quarterdeck_work::budget::{self, Budget};
 use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
+use quarterdeck_work::tasks::Tasks;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -162,6 +163,9 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let edge = Arc::new(Edge::new(edge_config(&config.api, &settings)?)?);
     let bus = news::bus(life, config, &settings, &store, &clock).await?;
     let (messages, bridge) = news::messages(life, config, &settings, &bus, &clock).await?;
+    let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), Some(messages.clone()));
+    let stopping = tasks.clone();
+    life.started("tasks", Duration::from_secs(310), async move { stopping.stop().await });
     let sockets = Sockets::new(
         news::socket_options(&config.api, &settings),
         edge.metrics().recorder(),
@@ -206,6 +210,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         interrupts,
         budget,
         coordination_metrics,
+        tasks,
         sockets,
         rights,
         edge,

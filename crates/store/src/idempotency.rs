@@ -26,6 +26,11 @@ impl IdempotencyKey {
     pub fn new(scope: impl Into<String>, key: &str, request: &[u8]) -> Self {
         Self { scope: scope.into(), key: hex(&Sha256::digest(key)), request: hex(&Sha256::digest(request)) }
     }
+
+    /// Names the key, for [`Tx::lock`].
+    pub fn name(&self) -> String {
+        format!("idempotency.{}.{}", self.scope, self.key)
+    }
 }
 
 /// An answer given before.

@@ -27,6 +27,7 @@ pub mod review;
 pub mod seal;
 pub mod session;
 pub mod setting;
+pub mod task;
 pub mod user;
 pub mod ws_ticket;
 

@@ -22,7 +22,7 @@ macro_rules! steps {
     };
 }
 
-const STEPS: &[Step] = steps![1 "0001_identity", 2 "0002_realtime", 3 "0003_audit", 8 "0008_budget"];
+const STEPS: &[Step] = steps![1 "0001_identity", 2 "0002_realtime", 3 "0003_audit", 4 "0004_tasks", 5 "0005_approvals", 8 "0008_budget"];
 
 /// A migration as the database remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]

@@ -7,6 +7,7 @@ use quarterdeck_domain::Result;
 use quarterdeck_domain::event::Event;
 
 use crate::audit::Chain;
+use crate::tx::Done;
 use crate::{Tx, event_log, outbox};
 
 /// What becomes of the events of a transaction.
@@ -80,12 +81,13 @@ impl News {
     /// and the channels are locked, by everybody in this order. What is to be done after the commit is given back.
     pub(crate) async fn write(&self, tx: &Tx) -> Result<After> {
         self.chain.append(tx, tx.take_entries()).await?;
+        let mut after = After { done: tx.take_after(), ..After::default() };
         let mut events = tx.take_events();
         if events.is_empty() {
-            return Ok(After::default());
+            return Ok(after);
         }
         match self.way() {
-            Way::Direct => return Ok(After { events, left: false }),
+            Way::Direct => after.events = events,
             Way::Log => {
                 // Everybody locks in the order of names; the order within a channel stays.
                 events.sort_by(|a, b| a.channel.cmp(&b.channel));
@@ -97,14 +99,14 @@ impl News {
                 for event in &events {
                     outbox::put(tx, event).await?;
                 }
-                return Ok(After { events: Vec::new(), left: true });
+                after.left = true;
             }
         }
-        Ok(After::default())
+        Ok(after)
     }
 
     /// A transaction has committed.
-    pub(crate) fn committed(&self, After { events, left }: After) {
+    pub(crate) fn committed(&self, After { events, left, done }: After) {
         if !events.is_empty()
             && let Some(told) = &*self.told.read().unwrap_or_else(|e| e.into_inner())
         {
@@ -113,6 +115,7 @@ impl News {
         if left && let Some(left) = &*self.left.read().unwrap_or_else(|e| e.into_inner()) {
             left();
         }
+        done.into_iter().for_each(|done| done());
     }
 }
 
@@ -123,4 +126,6 @@ pub(crate) struct After {
     pub(crate) events: Vec<Event>,
     /// Whether something was put into the outbox.
     pub(crate) left: bool,
+    /// To be called.
+    pub(crate) done: Vec<Done>,
 }

@@ -297,6 +297,7 @@ async fn commit(
         heard.extend(done.signals);
         after.events.extend(done.after.events);
         after.left |= done.after.left;
+        after.done.extend(done.after.done);
         finished.push(done.deliver);
         if done.broken {
             broken = true;

@@ -17,11 +17,21 @@ pub struct Tx {
     signals: Mutex<Vec<Signal>>,
     events: Mutex<Vec<Event>>,
     entries: Mutex<Vec<Entry>>,
+    after: Mutex<Vec<Done>>,
 }
+
+/// What somebody wants to do once a transaction has committed.
+pub(crate) type Done = Box<dyn FnOnce() + Send>;
 
 impl Tx {
     pub(crate) fn new(connection: DatabaseTransaction) -> Self {
-        Self { connection, signals: Mutex::default(), events: Mutex::default(), entries: Mutex::default() }
+        Self {
+            connection,
+            signals: Mutex::default(),
+            events: Mutex::default(),
+            entries: Mutex::default(),
+            after: Mutex::default(),
+        }
     }
 
     /// Announces a change once this transaction has committed; a rolled-back one announces nothing.
@@ -49,6 +59,16 @@ impl Tx {
     /// Records what was done, in the same transaction.
     pub fn audit(&self, entry: Entry) {
         self.entries.lock().unwrap_or_else(|e| e.into_inner()).push(entry);
+    }
+
+    /// Calls `done` once this transaction has committed, in the order of commits on SQLite. It must be quick
+    /// and must not block; a crash may come between.
+    pub fn after_commit(&self, done: impl FnOnce() + Send + 'static) {
+        self.after.lock().unwrap_or_else(|e| e.into_inner()).push(Box::new(done));
+    }
+
+    pub(crate) fn take_after(&self) -> Vec<Done> {
+        std::mem::take(&mut *self.after.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
     pub(crate) fn take_entries(&self) -> Vec<Entry> {

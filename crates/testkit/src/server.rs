@@ -24,6 +24,7 @@ use quarterdeck_work::budget::Budget;
 use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
+use quarterdeck_work::tasks::Tasks;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -163,6 +164,7 @@ impl TestServer {
             streams,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
+            tasks: Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None),
             limits: Arc::new(limits),
             health: Health::new(store.clone(), Arc::clone(&clock)),
             store,

@@ -341,7 +341,7 @@ pub mod communication {
     }
 }
 
-/// How tasks are worked on.
+/// Tasks, and how they are reviewed.
 pub mod engine {
     use serde_json::Value;
 
@@ -349,6 +349,22 @@ pub mod engine {
     use super::super::{Definition, Setting, shape};
 
     settings! {
+        "Most changes of tasks that wait while others are made; more are refused at once. 0 for no bound."
+        MAX_QUEUE_SIZE: i64 = Setting::int(Engine, "max_queue_size", "1000").within(0, 1_000_000)
+            .group("tasks").advanced().file("engine.max_queue_size");
+
+        "Longest time a stop waits for changes of tasks that were accepted, in seconds."
+        DRAIN_TIMEOUT_SECONDS: f64 = Setting::float(Engine, "drain_timeout_seconds", "10.0").within(0.1, 300.0)
+            .group("tasks").advanced().file("engine.drain_timeout_seconds");
+
+        "Whether agents are told of every change of a task, as a message on their channel `tasks`."
+        PUBLISH_SNAPSHOTS: bool = Setting::switch(Engine, "publish_snapshots", "true")
+            .group("tasks").advanced().file("engine.publish_snapshots");
+
+        "Whether tasks that are blocked, failed, interrupted or suspended may be cancelled."
+        CANCEL_STUCK_TASKS: bool = Setting::switch(Engine, "cancel_stuck_tasks", "false")
+            .group("tasks").file("engine.cancel_stuck_tasks");
+
         "Stages of the review pipeline in order: built-in ones, and others that only people decide."
         REVIEW_STAGES: Value =
             Setting::json(Engine, "review_stages", Some(r#"["acceptance_criteria","artifacts_expected"]"#))
@@ -410,5 +426,9 @@ pub mod security {
         "Most sessions a user may have at once; the oldest make way. 0 for no bound."
         MAX_CONCURRENT_SESSIONS: i64 = Setting::int(Security, "max_concurrent_sessions", "5").within(0, 100)
             .group("sessions").file("api.auth.max_concurrent_sessions");
+
+        "Whether who asks for an approval is refused to decide it."
+        FORBID_SELF_DECISION: bool = Setting::switch(Security, "forbid_self_decision", "false")
+            .group("approvals").file("security.forbid_self_decision");
     }
 }

@@ -14,6 +14,7 @@ mod settings;
 mod setup;
 mod sinks;
 mod streams;
+mod tasks;
 mod users;
 
 use crate::endpoint::Endpoint;
@@ -32,6 +33,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         backups::endpoints(),
         realtime::endpoints(),
         streams::endpoints(),
+        tasks::endpoints(),
         budget::endpoints(),
         analytics::endpoints(),
         coordination::endpoints(),

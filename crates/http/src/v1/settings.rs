@@ -1,14 +1,13 @@
 //! Run-time settings and the security policy made of them.
 
-use axum::extract::{FromRequestParts, State};
-use axum::http::header::{ETAG, IF_MATCH};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::ETAG;
 use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
 use quarterdeck_domain::ErrorCode::{ValidationError, VersionConflict};
 use quarterdeck_domain::role::Guard;
-use quarterdeck_domain::setting::{Definition, Entry, IfMatch, MAX_VALUE_CHARS};
+use quarterdeck_domain::setting::{Definition, Entry, MAX_VALUE_CHARS};
 use quarterdeck_domain::text::NotBlank;
 use quarterdeck_work::settings::{Policy, Write};
 use serde::de::Error as _;
@@ -17,13 +16,10 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::edge::{Data, Failure, PaginatedResponse, Result};
+use crate::edge::{Data, PaginatedResponse, Result};
 use crate::endpoint::{Endpoint, delete, get, post, put};
-use crate::extract::{Body, Page, Path};
+use crate::extract::{Body, Condition, IF_MATCH_DOC, Page, Path};
 use crate::gate::Caller;
-
-const CONDITION: (&str, &str) =
-    ("If-Match", "Entity tags the change is good for; absent = whatever is there.");
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -54,7 +50,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 "In force at once, unless the definition says that it needs a restart. The answer carries \
                  the new `ETag`.",
             )
-            .header(CONDITION.0, CONDITION.1)
+            .header(IF_MATCH_DOC.0, IF_MATCH_DOC.1)
             .body::<UpdateSettingRequest>()
             .gives::<Entry>(200)
             .fails(&[ValidationError, VersionConflict])
@@ -65,7 +61,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                 "Drop a stored value",
                 "Environment, configuration file or default decide again. Doing it again is fine.",
             )
-            .header(CONDITION.0, CONDITION.1)
+            .header(IF_MATCH_DOC.0, IF_MATCH_DOC.1)
             .gives_nothing()
             .fails(&[ValidationError, VersionConflict])
             .to(reset),
@@ -76,7 +72,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         post("/settings/security/import", "settings.import", Guard::CeoOrManager)
             .limit(5, 3600)
             .doc("Import a security policy", "All of it or nothing. What it does not name stays as it is.")
-            .header(CONDITION.0, CONDITION.1)
+            .header(IF_MATCH_DOC.0, IF_MATCH_DOC.1)
             .body::<SecurityConfigImportRequest>()
             .gives::<SecurityConfigExportResponse>(201)
             .fails(&[ValidationError, VersionConflict])
@@ -118,24 +114,6 @@ struct SecurityConfigExportResponse {
     exported_at: DateTime<Utc>,
     /// What the policy leaves out, in words; `null` when it is complete.
     custom_policies_warning: Option<String>,
-}
-
-/// The condition a change is asked for under.
-struct Condition(IfMatch);
-
-impl<S: Sync> FromRequestParts<S> for Condition {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        Ok(Self(condition(&parts.headers)))
-    }
-}
-
-fn condition(headers: &HeaderMap) -> IfMatch {
-    // Bytes that are no text become characters no tag has, so that they match nothing.
-    let lines: Vec<_> =
-        headers.get_all(IF_MATCH).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
-    IfMatch::parse(&lines.join(","))
 }
 
 type Namespace = NotBlank<64>;
