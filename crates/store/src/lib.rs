@@ -10,6 +10,8 @@ mod sql;
 mod sqlite;
 mod tx;
 
+pub mod activity;
+pub mod analytics;
 pub mod api_key;
 pub mod audit;
 pub mod budget_config;

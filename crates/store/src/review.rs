@@ -2,14 +2,15 @@
 
 use quarterdeck_domain::event::{Event, EventType};
 use quarterdeck_domain::review::{ReviewVerdict, StageDecision};
+use quarterdeck_domain::task::{ExpectedArtifact, Task};
 use quarterdeck_domain::text::NotBlank;
 use quarterdeck_domain::{Error, ErrorCode, Result};
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::Tx;
-use crate::sql::{all, execute, from_micros, micros};
+use crate::sql::{all, execute, from_micros, micros, number};
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -72,4 +73,36 @@ pub async fn newest(connection: &impl ConnectionTrait, task_id: &str) -> Result<
                WHERE task_id = $1 AND stage_name = decisions.stage_name) ORDER BY stage_name";
     let rows = all::<Row>(connection, sql, [task_id.into()]).await?;
     rows.into_iter().map(TryInto::try_into).collect()
+}
+
+#[derive(FromQueryResult)]
+struct ArtifactRow {
+    kind: String,
+    path: String,
+}
+
+/// How many of the artifacts a task is expected to have are missing.
+pub async fn missing_artifacts(connection: &impl ConnectionTrait, task: &Task) -> Result<usize> {
+    if task.artifacts_expected.is_empty() {
+        return Ok(0);
+    }
+    let rows = if has_artifacts(connection).await? {
+        let sql = "SELECT kind, path FROM artifacts WHERE task_id = $1";
+        all::<ArtifactRow>(connection, sql, [task.id.as_str().into()]).await?
+    } else {
+        Vec::new()
+    };
+    let is_missing = |wanted: &&ExpectedArtifact| {
+        !rows.iter().any(|row| row.kind == wanted.r#type.as_str() && row.path == wanted.path)
+    };
+    Ok(task.artifacts_expected.iter().filter(is_missing).count())
+}
+
+/// Whether this database keeps artifacts at all.
+async fn has_artifacts(connection: &impl ConnectionTrait) -> Result<bool> {
+    let table = match connection.get_database_backend() {
+        DbBackend::Postgres => "SELECT count(*) FROM pg_tables WHERE tablename = 'artifacts'",
+        _ => "SELECT count(*) FROM sqlite_master WHERE name = 'artifacts'",
+    };
+    Ok(number(connection, table, []).await? > 0)
 }

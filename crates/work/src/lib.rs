@@ -1,7 +1,10 @@
 //! What gets done: settings, interrupts, tasks, money.
 
+pub mod activities;
+pub mod analytics;
 pub mod budget;
 pub mod coordination_metrics;
 pub mod interrupts;
+pub mod reviews;
 pub mod settings;
 pub mod tasks;
