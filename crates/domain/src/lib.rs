@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod coordination_metrics;
 pub mod cost_record;
+pub mod decision_record;
 pub mod error;
 pub mod event;
 pub mod identity;

@@ -87,7 +87,7 @@ pub struct StageDecisionPayload {
     /// What is decided.
     pub verdict: ReviewVerdict,
     /// Why.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 4096)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 4096, pattern = r"\S")]
     pub reason: Option<NotBlank<MAX_REASON>>,
 }
 

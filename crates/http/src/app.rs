@@ -12,9 +12,13 @@ use quarterdeck_bus::Bus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::Store;
+use quarterdeck_work::activities::Activities;
+use quarterdeck_work::analytics::Analytics;
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::budget::Budget;
 use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::reviews::Reviews;
 use quarterdeck_work::settings::Settings;
 use quarterdeck_work::tasks::Tasks;
 
@@ -52,10 +56,18 @@ pub struct Parts {
     pub interrupts: Interrupts,
     /// Money.
     pub budget: Budget,
+    /// Figures of the company.
+    pub analytics: Analytics,
+    /// What has happened lately.
+    pub activities: Activities,
+    /// Reviews of tasks.
+    pub reviews: Reviews,
     /// Figures of teamwork.
     pub coordination_metrics: CoordinationMetrics,
     /// Tasks.
     pub tasks: Tasks,
+    /// What people have to decide.
+    pub approvals: Approvals,
     /// WebSockets.
     pub sockets: Arc<Sockets>,
     /// Rights of callers that stay.

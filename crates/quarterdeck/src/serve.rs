@@ -22,9 +22,13 @@ use quarterdeck_http::ws::Sockets;
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
+use quarterdeck_work::activities::Activities;
+use quarterdeck_work::analytics::Analytics;
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::budget::{self, Budget};
 use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::reviews::Reviews;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
 use serde_json::json;
@@ -39,6 +43,8 @@ use crate::{Failure, Output, follow, local, log_settings, news};
 
 /// How often metrics are folded, so that they hold a bounded number of samples.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+/// How often is looked for what nobody has decided in time.
+const DEADLINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs the server until SIGINT or SIGTERM. A second signal ends the process at once.
 ///
@@ -178,7 +184,10 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     let rights = Rights::of(&store);
     let budget = Budget::open(store.clone(), settings.clone(), Arc::clone(&clock)).await?;
     let coordination_metrics = CoordinationMetrics::new(store.clone());
+    let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
     let upkeep = Upkeep {
+        approvals: approvals.clone(),
+        tasks: tasks.clone(),
         budget: budget.clone(),
         coordination_metrics: coordination_metrics.clone(),
         interrupts: interrupts.clone(),
@@ -192,6 +201,9 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     upkeep.start(life);
     Ok(App::new(Parts {
         auth,
+        analytics: Analytics::new(store.clone(), budget.clone(), Arc::clone(&clock)),
+        activities: Activities::new(store.clone(), Arc::clone(&clock)),
+        reviews: Reviews::new(store.clone(), settings.clone(), Arc::clone(&clock)),
         health: Health::new(store.clone(), Arc::clone(&clock)).with_messages({
             let bus = bus.clone();
             move || {
@@ -211,6 +223,7 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         budget,
         coordination_metrics,
         tasks,
+        approvals,
         sockets,
         rights,
         edge,
@@ -303,9 +316,11 @@ fn excluded_paths(config: &Config, settings: &Settings) -> Vec<String> {
 
 /// What is done again and again while the server runs.
 struct Upkeep {
+    approvals: Approvals,
     budget: Budget,
     coordination_metrics: CoordinationMetrics,
     interrupts: Interrupts,
+    tasks: Tasks,
     bus: Bus,
     auth: Arc<Auth>,
     edge: Arc<Edge>,
@@ -317,8 +332,20 @@ struct Upkeep {
 impl Upkeep {
     fn start(self, life: &mut Lifecycle) {
         let stopping = CancellationToken::new();
-        let (sweeping, folding) = (stopping.clone(), stopping.clone());
-        let Self { budget, coordination_metrics, interrupts, bus, auth, edge, limits, logging, sweep } = self;
+        let (sweeping, ending, folding) = (stopping.clone(), stopping.clone(), stopping.clone());
+        let Self {
+            approvals,
+            interrupts,
+            tasks,
+            budget,
+            coordination_metrics,
+            bus,
+            auth,
+            edge,
+            limits,
+            logging,
+            sweep,
+        } = self;
         let sweeps = tokio::spawn(async move {
             loop {
                 let pause = *sweep.lock().unwrap_or_else(|e| e.into_inner());
@@ -327,9 +354,18 @@ impl Upkeep {
                     () = tokio::time::sleep(pause) => {
                         auth.upkeep().await;
                         interrupts.upkeep().await;
+                        tasks.upkeep().await;
                         budget.upkeep().await;
                         coordination_metrics.upkeep().await;
                     }
+                }
+            }
+        });
+        let ends = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = ending.cancelled() => return,
+                    () = tokio::time::sleep(DEADLINE_INTERVAL) => approvals.upkeep().await,
                 }
             }
         });
@@ -349,7 +385,7 @@ impl Upkeep {
         });
         life.started("upkeep", Duration::from_secs(2), async move {
             stopping.cancel();
-            for task in [sweeps, folds] {
+            for task in [sweeps, ends, folds] {
                 if let Err(error) = task.await {
                     tracing::error!(target: "api", error = %error, "api.app.upkeep.ended");
                 }

@@ -43,12 +43,25 @@ CREATE TABLE decision_records (
 );
 
 -- dialect: sqlite
+CREATE TRIGGER approvals_count_insert AFTER INSERT ON approvals
+BEGIN
+    INSERT INTO row_counts (kind, status, total) VALUES ('approvals', NEW.status, 1)
+    ON CONFLICT (kind, status) DO UPDATE SET total = total + 1;
+END;
+CREATE TRIGGER approvals_count_move AFTER UPDATE OF status ON approvals WHEN OLD.status <> NEW.status
+BEGIN
+    UPDATE row_counts SET total = total - 1 WHERE kind = 'approvals' AND status = OLD.status;
+    INSERT INTO row_counts (kind, status, total) VALUES ('approvals', NEW.status, 1)
+    ON CONFLICT (kind, status) DO UPDATE SET total = total + 1;
+END;
 CREATE TRIGGER decision_records_no_update BEFORE UPDATE ON decision_records
 BEGIN SELECT RAISE(ABORT, 'decision_records_append_only'); END;
 CREATE TRIGGER decision_records_no_delete BEFORE DELETE ON decision_records
 BEGIN SELECT RAISE(ABORT, 'decision_records_append_only'); END;
 
 -- dialect: postgres
+CREATE CONSTRAINT TRIGGER approvals_count AFTER INSERT OR DELETE OR UPDATE OF status ON approvals
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION count_rows();
 CREATE FUNCTION decision_records_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'decision_records_append_only';

@@ -40,6 +40,27 @@ pub(crate) async fn number(
     row.map_or(Ok(0), |row| row.try_get_by_index(0).map_err(failure))
 }
 
+/// The first column of the first row, for counts.
+pub(crate) async fn count(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<u64> {
+    number(connection, sql, values).await.map(i64::unsigned_abs)
+}
+
+/// How many rows of a table have this status, or any, as triggers have counted them.
+pub(crate) async fn row_count(
+    connection: &impl ConnectionTrait,
+    kind: &str,
+    status: Option<&str>,
+) -> Result<u64> {
+    let of_status = if status.is_some() { " AND status = $2" } else { "" };
+    let sql =
+        format!("SELECT CAST(COALESCE(SUM(total), 0) AS BIGINT) FROM row_counts WHERE kind = $1{of_status}");
+    count(connection, &sql, [Some(kind), status].into_iter().flatten().map(Into::into)).await
+}
+
 /// Runs a statement; the number of rows it touched.
 pub(crate) async fn execute(
     connection: &impl ConnectionTrait,

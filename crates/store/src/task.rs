@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use serde_json::value::RawValue;
 
 use crate::Tx;
-use crate::sql::{all, execute, micros, number, one};
+use crate::sql::{all, count, execute, micros, number, one, row_count};
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -140,10 +140,9 @@ pub async fn page(
     let (conditions, values) = filter.conditions();
     let total = match filter {
         Filter { assigned_to: None, project: None, .. } => {
-            let sql = format!("SELECT CAST(COALESCE(SUM(tasks), 0) AS BIGINT) FROM task_counts{conditions}");
-            number(connection, &sql, values.clone()).await?
+            row_count(connection, "tasks", filter.status.map(TaskStatus::as_str)).await?
         }
-        _ => number(connection, &format!("SELECT count(*) FROM tasks{conditions}"), values.clone()).await?,
+        _ => count(connection, &format!("SELECT count(*) FROM tasks{conditions}"), values.clone()).await?,
     };
     let (limits, offsets) = (values.len() + 1, values.len() + 2);
     let sql = format!(
@@ -153,5 +152,5 @@ pub async fn page(
     let values = values.into_iter().chain([i64::from(limit).into(), offset.into()]);
     let rows: Vec<Row> = all(connection, &sql, values).await?;
     let tasks = rows.into_iter().map(|row| RawValue::from_string(row.document).map_err(unreadable));
-    Ok((tasks.collect::<Result<_>>()?, total.unsigned_abs()))
+    Ok((tasks.collect::<Result<_>>()?, total))
 }

@@ -20,9 +20,13 @@ use quarterdeck_http::v1::{self, health::Health};
 use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
+use quarterdeck_work::activities::Activities;
+use quarterdeck_work::analytics::Analytics;
+use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::budget::Budget;
 use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::interrupts::Interrupts;
+use quarterdeck_work::reviews::Reviews;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
 use secrecy::{ExposeSecret, SecretString};
@@ -155,16 +159,22 @@ impl TestServer {
         let edge = Arc::new(Edge::new(options.edge).expect("the edge"));
         let streams = SessionHub::start(options.stream_queue, Arc::clone(&clock));
         let budget = Budget::open(store.clone(), settings.clone(), Arc::clone(&clock)).await;
+        let budget = budget.expect("a sound budget");
+        let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None);
         App::new(Parts {
             auth,
             bus,
-            budget: budget.expect("a sound budget"),
+            analytics: Analytics::new(store.clone(), budget.clone(), Arc::clone(&clock)),
+            activities: Activities::new(store.clone(), Arc::clone(&clock)),
+            reviews: Reviews::new(store.clone(), settings.clone(), Arc::clone(&clock)),
+            budget,
             coordination_metrics: CoordinationMetrics::new(store.clone()),
             interrupts: Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock)),
             streams,
             sockets: Sockets::new(options.sockets, edge.metrics().recorder(), Arc::clone(&clock)),
             rights: Rights::of(&store),
-            tasks: Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None),
+            approvals: Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone()),
+            tasks,
             limits: Arc::new(limits),
             health: Health::new(store.clone(), Arc::clone(&clock)),
             store,

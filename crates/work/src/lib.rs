@@ -1,7 +1,8 @@
-//! What gets done: settings, interrupts, tasks, money.
+//! What gets done: settings, interrupts, tasks, approvals, money.
 
 pub mod activities;
 pub mod analytics;
+pub mod approvals;
 pub mod budget;
 pub mod coordination_metrics;
 pub mod interrupts;

@@ -201,6 +201,14 @@ impl Tasks {
         task::page(self.0.store.read(), filter, offset, limit).await
     }
 
+    /// Forgets answers kept for repeated requests that are too old; to be called now and then.
+    pub async fn upkeep(&self) {
+        let now = self.0.clock.now();
+        if let Err(error) = self.0.store.write(move |tx| Box::pin(idempotency::prune(tx, now))).await {
+            tracing::error!(target: "work", error = %error, cause = error.cause(), "tasks.upkeep.failed");
+        }
+    }
+
     /// Refuses further changes and waits for those that were accepted, but not longer than the setting
     /// `engine/drain_timeout_seconds`. Calling it again is harmless.
     pub async fn stop(&self) {

@@ -1,12 +1,15 @@
 //! How work and spending stand, develop, and what they let expect.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::response::IntoResponse;
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use quarterdeck_domain::ErrorCode::MixedCurrencyAggregation;
-use quarterdeck_domain::analytics::{Forecast, MAX_HORIZON};
+use quarterdeck_domain::analytics::{BucketSize, Forecast, MAX_HORIZON, TrendMetric, TrendPeriod, sparkline};
 use quarterdeck_domain::money::{Currency, Money};
 use quarterdeck_domain::role::Guard;
+use quarterdeck_work::analytics::Overview;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,6 +20,24 @@ use crate::extract::Query;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
+        get("/analytics/overview", "analytics.overview", Guard::Read)
+            .doc(
+                "Show how everything stands",
+                "Money is that of the current billing period. An agent counts while it has a task that is \
+                 not over, and is active while it works on one.",
+            )
+            .gives::<OverviewMetrics>(200)
+            .fails(&[MixedCurrencyAggregation])
+            .to(overview),
+        get("/analytics/trends", "analytics.trends", Guard::Read)
+            .doc(
+                "Show how something has developed",
+                "One point for each hour of 7 days, or each day of longer periods, the oldest first.",
+            )
+            .query::<TrendsQuery>()
+            .gives::<TrendsResponse>(200)
+            .fails(&[MixedCurrencyAggregation])
+            .to(trends),
         get("/analytics/forecast", "analytics.forecast", Guard::Read)
             .doc(
                 "Forecast spending",
@@ -27,6 +48,91 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .fails(&[MixedCurrencyAggregation])
             .to(forecast),
     ]
+}
+
+/// How everything stands.
+#[derive(Serialize, ToSchema)]
+struct OverviewMetrics {
+    total_tasks: u64,
+    /// Every status is named.
+    tasks_by_status: BTreeMap<&'static str, u64>,
+    /// Agents with tasks that are not over.
+    total_agents: u64,
+    /// What the billing period has cost.
+    #[schema(value_type = f64, minimum = 0)]
+    total_cost: Money,
+    /// What may still be spent in it; 0 without a budget.
+    #[schema(value_type = f64, minimum = 0)]
+    budget_remaining: Money,
+    /// Used part of the budget; may exceed 100, 0 without one.
+    #[schema(minimum = 0)]
+    budget_used_percent: f64,
+    currency: Currency,
+    /// What each of the last seven days, UTC, has cost, today last.
+    cost_7d_trend: Vec<TrendDataPoint>,
+    /// Agents that work on a task.
+    active_agents_count: u64,
+    /// The other ones.
+    idle_agents_count: u64,
+}
+
+impl From<Overview> for OverviewMetrics {
+    fn from(overview: Overview) -> Self {
+        let Overview { tasks, agents, active_agents, spending, now } = overview;
+        let points = sparkline(&spending.week, now).into_iter();
+        Self {
+            total_tasks: tasks.iter().map(|(_, count)| count).sum(),
+            tasks_by_status: tasks.into_iter().map(|(status, count)| (status.as_str(), count)).collect(),
+            total_agents: agents,
+            total_cost: spending.spent,
+            budget_remaining: spending.left.unwrap_or_default(),
+            budget_used_percent: spending.used_percent,
+            currency: spending.currency,
+            cost_7d_trend: points
+                .map(|(timestamp, cost)| TrendDataPoint { timestamp, value: cost.to_f64() })
+                .collect(),
+            active_agents_count: active_agents,
+            idle_agents_count: agents.saturating_sub(active_agents),
+        }
+    }
+}
+
+/// One point of a trend.
+#[derive(Serialize, ToSchema)]
+struct TrendDataPoint {
+    /// The beginning of what it stands for.
+    timestamp: DateTime<Utc>,
+    #[schema(minimum = 0)]
+    value: f64,
+}
+
+#[derive(Deserialize, IntoParams)]
+struct TrendsQuery {
+    /// How far to look back.
+    #[serde(default = "week")]
+    #[param(default = "7d")]
+    period: TrendPeriod,
+    /// What to look at.
+    #[serde(default = "spend")]
+    #[param(default = "spend")]
+    metric: TrendMetric,
+}
+
+fn week() -> TrendPeriod {
+    TrendPeriod::Week
+}
+
+fn spend() -> TrendMetric {
+    TrendMetric::Spend
+}
+
+/// How something has developed.
+#[derive(Serialize, ToSchema)]
+struct TrendsResponse {
+    period: TrendPeriod,
+    metric: TrendMetric,
+    bucket_size: BucketSize,
+    data_points: Vec<TrendDataPoint>,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -76,6 +182,21 @@ struct ForecastPoint {
     day: NaiveDate,
     #[schema(value_type = f64, minimum = 0)]
     projected_spend: Money,
+}
+
+async fn overview(State(app): State<App>) -> Result<impl IntoResponse> {
+    Ok(Data(OverviewMetrics::from(app.analytics.overview().await?)))
+}
+
+async fn trends(State(app): State<App>, Query(query): Query<TrendsQuery>) -> Result<impl IntoResponse> {
+    let TrendsQuery { period, metric } = query;
+    let points = app.analytics.trend(metric, period).await?.into_iter();
+    Ok(Data(TrendsResponse {
+        period,
+        metric,
+        bucket_size: period.bucket(),
+        data_points: points.map(|(timestamp, value)| TrendDataPoint { timestamp, value }).collect(),
+    }))
 }
 
 async fn forecast(State(app): State<App>, Query(query): Query<ForecastQuery>) -> Result<impl IntoResponse> {

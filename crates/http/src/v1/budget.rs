@@ -5,10 +5,9 @@ use axum::response::IntoResponse;
 use chrono::{DateTime, NaiveDate, Utc};
 use quarterdeck_domain::ErrorCode::{MixedCurrencyAggregation, ValidationError};
 use quarterdeck_domain::budget::BudgetConfig;
-use quarterdeck_domain::cost_record::{CostRecord, DayTotals, MAX_ID, Totals};
+use quarterdeck_domain::cost_record::{CostRecord, DayTotals, Totals};
 use quarterdeck_domain::money::{Currency, Money};
 use quarterdeck_domain::role::Guard;
-use quarterdeck_domain::text::NotBlank;
 use quarterdeck_work::budget::{Filter, Records, Version};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -16,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::App;
 use crate::edge::{Data, PaginatedResponse, Result};
 use crate::endpoint::{Endpoint, get};
-use crate::extract::{Page, PageOf, Path, Query};
+use crate::extract::{Id, Page, PageOf, Path, Query, Version as Number};
 
 /// Versions on a page when the request does not say.
 const VERSIONS: u32 = 20;
@@ -184,7 +183,7 @@ async fn records(
     Ok(page.beside(Summaries::new(days, sums, currency)))
 }
 
-async fn agent(State(app): State<App>, Path(id): Path<NotBlank<MAX_ID>>) -> Result<impl IntoResponse> {
+async fn agent(State(app): State<App>, Path(id): Path<Id>) -> Result<impl IntoResponse> {
     let (total_cost, currency) = app.budget.spent_by(&id).await?;
     Ok(Data(AgentSpending { agent_id: id.into_inner(), total_cost, currency }))
 }
@@ -195,18 +194,6 @@ async fn versions(State(app): State<App>, PageOf(page): PageOf<VERSIONS>) -> Res
     Ok(PaginatedResponse::new(versions, page.offset, page.limit, total))
 }
 
-async fn version(State(app): State<App>, Path(number): Path<VersionNumber>) -> Result<impl IntoResponse> {
-    Ok(Data(BudgetConfigVersion::from(app.budget.version(number.0).await?)))
-}
-
-/// A number from 1.
-struct VersionNumber(i64);
-
-impl<'de> Deserialize<'de> for VersionNumber {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match i64::deserialize(deserializer)? {
-            number @ 1.. => Ok(Self(number)),
-            _ => Err(serde::de::Error::custom("must be at least 1")),
-        }
-    }
+async fn version(State(app): State<App>, Path(number): Path<Number>) -> Result<impl IntoResponse> {
+    Ok(Data(BudgetConfigVersion::from(app.budget.version(number.get()).await?)))
 }

@@ -30,10 +30,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 #[derive(Deserialize, IntoParams)]
 struct MetricsQuery {
     /// Of one task.
-    #[param(value_type = Option<String>, min_length = 1, max_length = 128)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"\S")]
     task_id: Option<NotBlank<MAX_ID>>,
     /// Led by one agent.
-    #[param(value_type = Option<String>, min_length = 1, max_length = 128)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"\S")]
     agent_id: Option<NotBlank<MAX_ID>>,
     /// Computed then or later; with offset.
     since: Option<DateTime<Utc>>,

@@ -1,7 +1,9 @@
 //! The endpoints of `/api/v1`, by resource.
 
+mod activities;
 mod analytics;
 mod api_keys;
+mod approvals;
 mod auth;
 mod backups;
 mod budget;
@@ -9,6 +11,7 @@ mod coordination;
 pub mod health;
 mod realtime;
 mod reports;
+mod reviews;
 mod sessions;
 mod settings;
 mod setup;
@@ -34,10 +37,13 @@ pub fn endpoints() -> Vec<Endpoint> {
         realtime::endpoints(),
         streams::endpoints(),
         tasks::endpoints(),
+        approvals::endpoints(),
         budget::endpoints(),
         analytics::endpoints(),
         coordination::endpoints(),
         reports::endpoints(),
+        activities::endpoints(),
+        reviews::endpoints(),
     ]
     .into_iter()
     .flatten()

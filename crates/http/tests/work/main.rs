@@ -1,5 +1,7 @@
 //! Tasks, and what people decide about them.
 
+mod approvals;
+mod review;
 mod tasks;
 mod tasks_refused;
 
@@ -47,4 +49,20 @@ async fn task_in(caller: &mut Caller, status: &str) -> Value {
         task = go(caller, &task, step, agent).await.expect(201).data();
     }
     task
+}
+
+/// A body that asks for a decision.
+fn asking(action: &str) -> Value {
+    json!({"action_type": action, "title": "may we?", "description": "because", "risk_level": "medium"})
+}
+
+/// Asks for a decision.
+async fn ask(caller: &mut Caller, action: &str) -> Value {
+    caller.post("/api/v1/approvals", &asking(action)).await.expect(201).data()
+}
+
+/// Decides.
+async fn decide(caller: &mut Caller, approval: &str, approve: bool) -> Answer {
+    let (verb, body) = if approve { ("approve", json!({})) } else { ("reject", json!({"reason": "no"})) };
+    caller.post(&format!("/api/v1/approvals/{approval}/{verb}"), &body).await
 }
