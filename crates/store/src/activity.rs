@@ -44,7 +44,7 @@ impl Filter {
             let agent = if self.agent_id.is_some() { " AND tasks.assigned_to = $2" } else { "" };
             // The index on actions is in the order of positions: the first of the time bounds what is read.
             sources.push(format!(
-                "SELECT recorded_at, entries.id, entries.action_type AS kind, tasks.assigned_to AS agent_id, \
+                "SELECT recorded_at, entries.id AS id, entries.action_type AS kind, tasks.assigned_to AS agent_id, \
                  entries.task_id, NULL AS model, NULL AS currency, CAST(0 AS BIGINT) AS whole, \
                  CAST(0 AS BIGINT) AS fraction, CAST(0 AS BIGINT) AS input_tokens, \
                  CAST(0 AS BIGINT) AS output_tokens FROM audit_entries AS entries \

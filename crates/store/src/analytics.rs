@@ -31,14 +31,15 @@ impl Ending {
 #[derive(FromQueryResult)]
 struct StatusRow {
     status: String,
-    tasks: i64,
+    total: i64,
 }
 
 /// How many tasks have each status; triggers keep count.
 pub async fn tasks_by_status(connection: &impl ConnectionTrait) -> Result<Vec<(TaskStatus, u64)>> {
-    let rows = all::<StatusRow>(connection, "SELECT status, tasks FROM task_counts", []).await?;
+    let rows =
+        all::<StatusRow>(connection, "SELECT status, total FROM row_counts WHERE kind = 'tasks'", []).await?;
     let count =
-        |status: TaskStatus| rows.iter().find(|row| row.status == status.as_str()).map_or(0, |row| row.tasks);
+        |status: TaskStatus| rows.iter().find(|row| row.status == status.as_str()).map_or(0, |row| row.total);
     Ok(TaskStatus::ALL.iter().map(|status| (*status, count(*status).unsigned_abs())).collect())
 }
 
