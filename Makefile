@@ -11,7 +11,7 @@ help: ## Show this list
 run: ## Build pages and server and serve (ARGS="--port 4000"; quick dev build, PROFILE=release for a fast server)
 	@PROFILE=$(or $(PROFILE),dev) scripts/run.sh $(ARGS)
 
-test: ## Prove everything: format, lints, licences, Rust on two databases, web, a real browser
+test: ## Prove everything: format, lints, licences, Rust on two databases, web, a real browser, a questioned server
 	@scripts/test.sh
 
 test-e2e: ## Run the browser tests alone
@@ -30,7 +30,7 @@ fix: ## Put all sources into their format
 web: ## Build the pages the server carries
 	@scripts/web.sh
 
-bench: web ## Measure what requests and WebSockets cost, next to their peers
+bench: web ## Measure what requests, tasks and WebSockets cost, next to their peers
 	@scripts/bench.sh
 
 clean: ## Remove everything that was built or installed here

@@ -26,6 +26,8 @@ say "A flood of sign-ins"
 "$TARGET_DIR/dist/quarterdeck-bench" flood
 say "What the limits cost"
 "$TARGET_DIR/dist/quarterdeck-bench" limits
+say "Creating tasks, and listing up to a million of them"
+"$TARGET_DIR/dist/quarterdeck-bench" tasks
 say "WebSocket fan-out and idle connections next to nginx nchan and node ws"
 # Thousands of sockets; the most one may have is enough if the wish is refused.
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"

@@ -23,6 +23,7 @@ missing_packages() {
   [[ -n $CHROMIUM ]] || echo chromium
   has shellcheck || echo shellcheck
   has curl || echo curl
+  python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
 }
 
 require_toolchain
@@ -48,6 +49,7 @@ say "Start a private PostgreSQL"
 start_postgres "$SCRATCH"
 step "Run the doc tests" "Mend the examples named above." cargo test --quiet --workspace --doc
 scripts/e2e.sh
+scripts/schemathesis.sh
 step "Run the Rust tests" "Mend what nextest names above; \`cargo nextest run NAME\` runs one alone." \
   cargo nextest run --workspace --profile ci
 say "Everything passed in $SECONDS s"

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::program::Program;
+use crate::program::{Program, Variables};
 use crate::wrk::{self, Load, Sample};
 use crate::{Failure, ROUNDS, SECONDS};
 
@@ -17,7 +17,7 @@ struct Side {
 }
 
 impl Side {
-    async fn start(variables: &[(&str, &str)]) -> Result<Self, Failure> {
+    async fn start(variables: Variables) -> Result<Self, Failure> {
         let program = Program::start_with(variables)?;
         let session = program.first_account().await?.session;
         Ok(Self { program, header: format!("Cookie: session={session}"), samples: Vec::new() })
@@ -34,7 +34,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     for round in 0..=ROUNDS {
         for side in &mut sides {
             let url = format!("{}/api/v1/auth/me", side.program.url);
-            let sample = Load { url: &url, header: Some(&side.header), seconds: SECONDS }.run()?;
+            let sample = Load::get(&url, Some(&side.header), SECONDS).run()?;
             // The first round warms up.
             if round > 0 {
                 side.samples.push(sample);

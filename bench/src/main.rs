@@ -9,6 +9,7 @@ mod limits;
 mod peer;
 mod program;
 mod realtime;
+mod tasks;
 mod wrk;
 
 use std::error::Error;
@@ -42,9 +43,14 @@ async fn main() -> Result<(), Failure> {
         Some("flood") => flood::run().await,
         Some("limits") => limits::run().await,
         Some("realtime") => realtime::run(&realtime::Options::parse_from(std::env::args().skip(2))).await,
+        Some("tasks") => tasks::run(&tasks::Options::parse_from(std::env::args().skip(2))).await,
+        Some("raw") => tasks::raw::serve(std::env::args().skip(2)).await,
         Some("hub") => realtime::hub::serve().await,
+        Some("floor") => realtime::floor::serve().await,
         Some("bare") => peer::serve().await,
-        Some(other) => Err(format!("there is no run '{other}': none, flood, limits or realtime").into()),
+        Some(other) => {
+            Err(format!("there is no run '{other}': none, flood, limits, realtime or tasks").into())
+        }
     }
 }
 
@@ -83,7 +89,7 @@ async fn me() -> Result<(), Failure> {
     ];
     for round in 0..=ROUNDS {
         for contestant in &mut field {
-            let load = Load { url: &contestant.url, header: contestant.header.as_deref(), seconds: SECONDS };
+            let load = Load::get(&contestant.url, contestant.header.as_deref(), SECONDS);
             let sample = load.run()?;
             // The first round warms up.
             if round > 0 {

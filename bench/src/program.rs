@@ -1,6 +1,7 @@
 //! The real program, on a fresh folder, and somebody signed in.
 
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -12,13 +13,17 @@ use crate::Failure;
 /// Beyond what a run asks.
 const LIMIT: &str = "100000000";
 
+/// What is set in a server's environment.
+pub(crate) type Variables = &'static [(&'static str, &'static str)];
+
 /// A running server; ends with this value.
 pub(crate) struct Program {
     pub(crate) url: String,
     /// Time from start to ready on a folder that already has a database.
     pub(crate) ready_ms: u128,
+    variables: Variables,
     process: Child,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// The first account, with the credentials to compare.
@@ -35,13 +40,29 @@ impl Program {
     }
 
     /// As [`start`](Self::start), with these variables in its environment.
-    pub(crate) fn start_with(variables: &[(&str, &str)]) -> Result<Self, Failure> {
+    pub(crate) fn start_with(variables: Variables) -> Result<Self, Failure> {
         let folder = TempDir::new()?;
         let (mut process, _) = spawn(&folder, variables)?;
         terminate(&mut process)?;
         let begun = Instant::now();
         let (process, url) = spawn(&folder, variables)?;
-        Ok(Self { url, ready_ms: begun.elapsed().as_millis(), process, _folder: folder })
+        Ok(Self { url, ready_ms: begun.elapsed().as_millis(), variables, process, folder })
+    }
+
+    /// The database file.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.path().join("quarterdeck.db")
+    }
+
+    /// Stops it, has something done to its database, and starts it again, at another address.
+    pub(crate) async fn pause(
+        &mut self,
+        work: impl AsyncFnOnce(&Path) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        terminate(&mut self.process)?;
+        work(&self.database()).await?;
+        (self.process, self.url) = spawn(&self.folder, self.variables)?;
+        Ok(())
     }
 
     /// Resident memory, megabytes.
@@ -108,7 +129,7 @@ impl Drop for Program {
     }
 }
 
-fn spawn(folder: &TempDir, variables: &[(&str, &str)]) -> Result<(Child, String), Failure> {
+fn spawn(folder: &TempDir, variables: Variables) -> Result<(Child, String), Failure> {
     let program = std::env::var("QUARTERDECK_BIN").unwrap_or_else(|_| "target/dist/quarterdeck".to_owned());
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
     let mut process = Command::new("taskset")

@@ -1,4 +1,5 @@
-//! What WebSocket deliveries and idle connections cost, next to two peers.
+//! What WebSocket deliveries and idle connections cost, next to two peers and to what the machine itself
+//! takes for a delivery.
 //!
 //! Quarterdeck takes part twice: as plain clients see it and as those that recover do. Every contestant is
 //! started afresh for every measurement, and they take turns. A server has one core, publisher and
@@ -6,6 +7,7 @@
 
 mod contestant;
 mod fanout;
+pub(crate) mod floor;
 mod frame;
 pub(crate) mod hub;
 mod idle;

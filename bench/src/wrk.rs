@@ -1,17 +1,29 @@
 //! The load generator `wrk`, run as a program.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::Failure;
 
-/// Connections kept open.
+/// Connections kept open, unless a run says otherwise.
 pub(crate) const CONNECTIONS: u32 = 32;
 
 /// One run.
+#[derive(Clone, Copy)]
 pub(crate) struct Load<'a> {
     pub(crate) url: &'a str,
     pub(crate) header: Option<&'a str>,
     pub(crate) seconds: u32,
+    pub(crate) connections: u32,
+    /// What is sent instead of `GET`, as a script for `wrk`.
+    pub(crate) script: Option<&'a Path>,
+}
+
+impl<'a> Load<'a> {
+    /// `GET`s this as everybody is measured.
+    pub(crate) const fn get(url: &'a str, header: Option<&'a str>, seconds: u32) -> Self {
+        Self { url, header, seconds, connections: CONNECTIONS, script: None }
+    }
 }
 
 /// What one run measured.
@@ -41,7 +53,10 @@ impl Load<'_> {
     pub(crate) fn run(&self) -> Result<Sample, Failure> {
         let mut command = Command::new("taskset");
         command.args(["-c", "1", "wrk", "--latency", "-t1"]);
-        command.arg(format!("-c{CONNECTIONS}")).arg(format!("-d{}s", self.seconds));
+        command.arg(format!("-c{}", self.connections)).arg(format!("-d{}s", self.seconds));
+        if let Some(script) = self.script {
+            command.arg("-s").arg(script);
+        }
         if let Some(header) = self.header {
             command.args(["-H", header]);
         }

@@ -19,6 +19,8 @@ const NGINX_CONNECTIONS: usize = 16_384;
 /// Who takes part.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// One loop that writes to all sockets.
+    Floor,
     /// nginx with the nchan module.
     Nchan,
     /// A Node server with the `ws` package.
@@ -46,16 +48,17 @@ pub(crate) struct Contestant {
     pub(crate) first_frame: Option<FirstFrame>,
     ws_url: String,
     /// Who asks for tickets, where a connection needs one.
-    account: Option<Account>,
+    pub(crate) account: Option<Account>,
     _server: Server,
 }
 
 impl Kind {
     /// All, in the order of their turns.
-    pub(crate) const ALL: [Self; 4] = [Self::Nchan, Self::Ws, Self::Plain, Self::Capable];
+    pub(crate) const ALL: [Self; 5] = [Self::Floor, Self::Nchan, Self::Ws, Self::Plain, Self::Capable];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Floor => "bare loop",
             Self::Nchan => "nginx nchan",
             Self::Ws => "node ws",
             Self::Plain => "quarterdeck plain",
@@ -66,13 +69,14 @@ impl Kind {
     /// Whether it is somebody to be compared with.
     pub(crate) fn is_peer(self) -> bool {
         match self {
-            Self::Nchan | Self::Ws => true,
+            Self::Floor | Self::Nchan | Self::Ws => true,
             Self::Plain | Self::Capable => false,
         }
     }
 
     pub(crate) async fn start(self) -> Result<Contestant, Failure> {
         match self {
+            Self::Floor => floor(),
             Self::Nchan => nchan(),
             Self::Ws => ws(),
             Self::Plain => quarterdeck(None).await,
@@ -175,9 +179,19 @@ http {{
     )
 }
 
+fn floor() -> Result<Contestant, Failure> {
+    let mut command = pinned(std::env::current_exe()?);
+    command.arg("floor");
+    passes_bytes_on(command)
+}
+
 fn ws() -> Result<Contestant, Failure> {
     let mut command = pinned("node");
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/ws-server.mjs"));
+    passes_bytes_on(command)
+}
+
+fn passes_bytes_on(command: Command) -> Result<Contestant, Failure> {
     let (server, authority) = Server::that_prints(command)?;
     Ok(Contestant {
         processes: Processes::of(&server.process)?,

@@ -41,7 +41,8 @@ pub(crate) struct FanOut {
 /// Connects, warms up, and measures.
 pub(crate) async fn run(contestant: &Contestant, options: &Options) -> Result<FanOut, Failure> {
     let epoch = Instant::now();
-    let publisher = Publisher::new(&contestant.publish_url, options.payload, epoch)?;
+    let publisher =
+        Publisher::new(&contestant.publish_url, options.payload, contestant.account.is_none(), epoch)?;
     let mut swarm = Swarm::connect(contestant, options.subscribers, epoch).await?;
     // Warms up, and proves that all are subscribed.
     burst(&mut swarm, &publisher, options.rate, options).await?;

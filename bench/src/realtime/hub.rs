@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use quarterdeck_domain::clock::SystemClock;
 use quarterdeck_domain::event::{Event, EventType};
-use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::role::Guard;
+use quarterdeck_http::Caller;
 use quarterdeck_http::app::App;
 use quarterdeck_http::edge::{Data, Result, wrap};
 use quarterdeck_http::endpoint::{Endpoint, post};
@@ -83,7 +83,7 @@ async fn publish(State(app): State<App>, body: String) -> Result<impl IntoRespon
 
 async fn tickets(
     State(app): State<App>,
-    Extension(caller): Extension<Arc<Identity>>,
+    Caller(caller): Caller,
     Query(wanted): Query<Wanted>,
 ) -> Result<impl IntoResponse> {
     let mut tickets = Vec::new();

@@ -25,7 +25,8 @@ pub(crate) struct Idle {
 /// Opens, measures, makes sure that each connection was subscribed, closes and measures again.
 pub(crate) async fn run(contestant: &Contestant, options: &Options) -> Result<Idle, Failure> {
     let epoch = Instant::now();
-    let publisher = Publisher::new(&contestant.publish_url, options.payload, epoch)?;
+    let publisher =
+        Publisher::new(&contestant.publish_url, options.payload, contestant.account.is_none(), epoch)?;
     let mut first = Swarm::connect(contestant, WARM_UP, epoch).await?;
     burst(&mut first, &publisher, 1, options).await?;
     first.close()?;

@@ -1,8 +1,12 @@
-//! Posts events, one request each, at a steady rate.
+//! Posts events, one request each, at a steady rate. Servers that only pass bytes on are given the whole
+//! event, as Quarterdeck writes it, so that everybody delivers the same.
 
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
+use quarterdeck_domain::event::{Event, EventType};
 use reqwest::Client;
+use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Failure;
@@ -19,16 +23,18 @@ pub(crate) struct Publisher {
     url: String,
     /// Makes the event as long as wanted.
     padding: String,
+    /// Whether to write the whole event, and not only its message.
+    is_whole: bool,
     /// What timestamps count from.
     epoch: Instant,
 }
 
 impl Publisher {
-    /// Events are texts of about `size` bytes.
-    pub(crate) fn new(url: &str, size: u32, epoch: Instant) -> Result<Self, Failure> {
+    /// The message of an event has about `size` bytes.
+    pub(crate) fn new(url: &str, size: u32, is_whole: bool, epoch: Instant) -> Result<Self, Failure> {
         let client = Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
-        let mut publisher = Self { client, url: url.to_owned(), padding: String::new(), epoch };
-        publisher.padding = "x".repeat((size as usize).saturating_sub(publisher.event().len()));
+        let mut publisher = Self { client, url: url.to_owned(), padding: String::new(), is_whole, epoch };
+        publisher.padding = "x".repeat((size as usize).saturating_sub(publisher.message().len()));
         Ok(publisher)
     }
 
@@ -51,6 +57,17 @@ impl Publisher {
     }
 
     fn event(&self) -> String {
+        if !self.is_whole {
+            return self.message();
+        }
+        let payload = json!({"message": self.message()});
+        match Event::new(EventType::SystemStartup, Utc::now(), payload) {
+            Ok(event) => event.into_body(),
+            Err(_) => self.message(),
+        }
+    }
+
+    fn message(&self) -> String {
         let sent = self.epoch.elapsed().as_nanos();
         format!("sent_ns={sent} {}", self.padding)
     }

@@ -44,9 +44,8 @@ impl FanOut {
             while let Some(topic) = self.next() {
                 // Lowered first: what is appended from here on calls again.
                 topic.queued.store(false, Ordering::Release);
-                let handed = topic.hand_over();
+                let handed = topic.hand_over().await;
                 self.handed.fetch_add(handed as u64, Ordering::Relaxed);
-                tokio::task::yield_now().await;
             }
             self.busy.store(false, Ordering::Release);
             self.done.notify_waiters();

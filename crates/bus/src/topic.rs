@@ -19,6 +19,9 @@ const BACKLOG: usize = 64;
 /// Events that may wait to be handed to listeners; beyond that the oldest are no longer handed over.
 const MAX_PENDING: usize = 1024;
 
+/// Listeners that are told in one go.
+const TURN: usize = 128;
+
 /// Bounds of the history of a channel.
 #[derive(Clone, Copy, Debug)]
 pub struct History {
@@ -187,12 +190,16 @@ impl Topic {
         }
     }
 
-    /// Hands what was appended since the last call to everyone who listens.
-    pub(crate) fn hand_over(&self) -> usize {
+    /// Hands what was appended since the last call to everyone who listens; how often an event was handed
+    /// over. Listeners come and go meanwhile, and others have their turn.
+    pub(crate) async fn hand_over(&self) -> usize {
         let events: Vec<_> = self.log().pending.drain(..).collect();
-        let listeners = self.listeners();
-        for (slot, listener) in listeners.values() {
-            listener.tell(*slot, &events);
+        let listeners: Vec<_> = self.listeners().values().cloned().collect();
+        for some in listeners.chunks(TURN) {
+            for (slot, listener) in some {
+                listener.tell(*slot, &events);
+            }
+            tokio::task::yield_now().await;
         }
         events.len() * listeners.len()
     }

@@ -2,6 +2,7 @@
 
 mod evidence;
 mod shown;
+mod timeout;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 pub use self::evidence::{EvidencePackage, RecommendedAction, Signature, SignatureAlgorithm};
 pub use self::shown::ApprovalResponse;
+pub use self::timeout::{Tier, TimeoutOutcome, TimeoutPolicy};
 use crate::error::{Error, Result};
 use crate::role::wire_enum;
 use crate::text::NotBlank;
@@ -344,6 +346,40 @@ mod tests {
         assert!(!approval(Some(60)).is_due(now() + TimeDelta::microseconds(59_999_999)));
         assert!(approval(Some(60)).is_due(now() + TimeDelta::seconds(60)));
         assert!(!approval(None).is_due(now() + TimeDelta::days(9)));
+    }
+
+    #[test]
+    fn time_decides_as_the_policy_says_and_never_approves_what_is_grave() {
+        let policy = |json| serde_json::from_value::<TimeoutPolicy>(json).unwrap();
+        let after = |seconds| now() + TimeDelta::seconds(seconds);
+        let is = |policy: &TimeoutPolicy, approval: &Approval, seconds, status| {
+            let decided = policy.decide(approval, after(seconds)).map(|decision| decision.status());
+            assert_eq!(decided, status, "{policy:?} after {seconds}");
+        };
+        let grave = approval(None);
+        let light = Approval { risk_level: RiskLevel::Low, ..approval(None) };
+        let other = Approval { action_type: "code:write".into(), ..light.clone() };
+        is(&TimeoutPolicy::Wait, &grave, 99_999_999, None);
+        let deny = policy(serde_json::json!({"type": "deny", "after_seconds": 60}));
+        is(&deny, &light, 59, None);
+        is(&deny, &light, 60, Some(ApprovalStatus::Rejected));
+        let tiered = policy(serde_json::json!({"type": "tiered", "tiers": [
+            {"action_types": ["deploy:production"], "after_seconds": 10, "outcome": "approve"},
+            {"risk_level": "low", "after_seconds": 20, "outcome": "deny"},
+        ]}));
+        is(&tiered, &grave, 10, Some(ApprovalStatus::Rejected));
+        is(&tiered, &light, 10, Some(ApprovalStatus::Approved));
+        is(&tiered, &other, 19, None);
+        is(&tiered, &other, 20, Some(ApprovalStatus::Rejected));
+        is(&tiered, &Approval { risk_level: RiskLevel::Medium, ..other }, 999, None);
+        assert_eq!(tiered.shortest_wait(), Some(TimeDelta::seconds(10)));
+        for bad in [
+            serde_json::json!({"type": "deny", "after_seconds": 0}),
+            serde_json::json!({"type": "tiered", "tiers": []}),
+        ] {
+            assert!(policy(bad).check().is_err());
+        }
+        assert!(serde_json::from_value::<TimeoutPolicy>(serde_json::json!({"type": "hope"})).is_err());
     }
 
     #[test]

@@ -159,10 +159,10 @@ pub struct Resume {
     /// Needed for `tool_approval`.
     pub decision: Option<ResumeDecision>,
     /// What goes with it.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 65536)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 65536, pattern = r"\S")]
     pub feedback: Option<NotBlank<MAX_TEXT>>,
     /// Needed for `info_request`.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 65536)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 65536, pattern = r"\S")]
     pub response: Option<NotBlank<MAX_TEXT>>,
 }
 

@@ -70,6 +70,8 @@ pub struct Docs {
     pub(crate) summary: &'static str,
     pub(crate) description: &'static str,
     pub(crate) query: Vec<Parameter>,
+    pub(crate) path_bounds: Vec<(&'static str, usize)>,
+    pub(crate) path_numbers: Vec<&'static str>,
     pub(crate) headers: Vec<(&'static str, &'static str)>,
     pub(crate) body: Option<SchemaOf>,
     pub(crate) success: Success,
@@ -152,6 +154,8 @@ impl Docs {
             summary: "",
             description: "",
             query: Vec::new(),
+            path_bounds: Vec::new(),
+            path_numbers: Vec::new(),
             headers: Vec::new(),
             body: None,
             success: Success { status: 200, content: Content::Nothing },
@@ -213,6 +217,19 @@ impl Docs {
         self
     }
 
+    /// Most characters of a path parameter that is bounded closer than ids are.
+    pub fn path_bound(mut self, name: &'static str, max: usize) -> Self {
+        self.path_bounds.push((name, max));
+        self
+    }
+
+    /// A path parameter that is a number from 1; the handler takes a
+    /// [`Version`](crate::extract::Version).
+    pub fn path_number(mut self, name: &'static str) -> Self {
+        self.path_numbers.push(name);
+        self
+    }
+
     /// Query parameters.
     pub fn query<T: IntoParams>(mut self) -> Self {
         self.query.extend(T::into_params(|| Some(ParameterIn::Query)));
@@ -261,6 +278,11 @@ impl Docs {
     /// Answers 204 without a body.
     pub fn gives_nothing(self) -> Self {
         self.success(204, Content::Nothing)
+    }
+
+    /// Answers 101 and goes on in another protocol.
+    pub fn switches_protocols(self) -> Self {
+        self.success(101, Content::Nothing)
     }
 
     /// Answers something else than JSON.

@@ -6,6 +6,7 @@
 mod condition;
 mod refusal;
 mod strict;
+mod whole;
 
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
@@ -21,11 +22,14 @@ use quarterdeck_domain::text::NotBlank;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
-pub use self::condition::{Condition, IF_MATCH_DOC, RepeatKey, Version};
+pub use self::condition::{Condition, IF_MATCH_DOC, MAX_KEY, RepeatKey, Version};
 use crate::edge::{Failure, body_failure};
 
+/// Longest id in a path, in characters.
+pub const MAX_ID: usize = 128;
+
 /// An id in a path.
-pub type Id = NotBlank<128>;
+pub type Id = NotBlank<MAX_ID>;
 
 /// Things on a page when the request does not say.
 pub const DEFAULT_LIMIT: u32 = 50;
@@ -68,7 +72,7 @@ fn nul() -> FieldError {
 /// Reads a value from JSON text, or names what is wrong with it.
 fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, FieldError> {
     strict::check(json)?;
-    serde_json::from_slice(json).or_else(|_| {
+    serde_json::from_slice(json).or_else(|_| whole::read(json)).or_else(|_| {
         // Once more, this time keeping track of where we are.
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         serde_path_to_error::deserialize(&mut deserializer)

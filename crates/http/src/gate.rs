@@ -50,7 +50,8 @@ struct Admitted {
 }
 
 /// The caller of a guarded endpoint.
-pub(crate) struct Caller(pub Arc<Identity>);
+#[derive(Clone, Debug)]
+pub struct Caller(pub Arc<Identity>);
 
 /// The caller of a guarded endpoint, as the audit chain names who acts.
 pub(crate) struct Acting(pub Actor);

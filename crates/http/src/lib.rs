@@ -18,3 +18,5 @@ pub mod rights;
 pub mod server;
 pub mod v1;
 pub mod ws;
+
+pub use gate::Caller;

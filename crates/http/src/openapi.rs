@@ -1,5 +1,7 @@
 //! The OpenAPI 3.1 document, read from the declared endpoints.
 
+mod links;
+
 use std::collections::BTreeMap;
 
 use quarterdeck_domain::role::Guard;
@@ -9,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::edge::{ErrorDetail, PaginationMeta, ProblemDetail};
 use crate::endpoint::{Content, Docs, Endpoint, PageSchema};
+use crate::extract::{MAX_ID, MAX_KEY};
 
 /// Registers a schema and everything it refers to; answers a reference to it.
 pub(crate) type SchemaOf = fn(&mut Schemas) -> Value;
@@ -48,7 +51,12 @@ pub(crate) fn document(prefix: &str, endpoints: &[Endpoint], version: &str) -> V
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for Endpoint { docs, .. } in endpoints {
         let item = paths.entry(format!("{prefix}{}", docs.path)).or_default();
-        item.insert(docs.method.as_str().to_lowercase(), operation(docs, &mut schemas));
+        let mut operation = operation(docs, &mut schemas);
+        let links = links::links(docs, endpoints, &mut schemas);
+        if !links.is_empty() {
+            operation["responses"][docs.success.status.to_string()]["links"] = links.into();
+        }
+        item.insert(docs.method.as_str().to_lowercase(), operation);
     }
     json!({
         "openapi": "3.1.0",
@@ -58,7 +66,7 @@ pub(crate) fn document(prefix: &str, endpoints: &[Endpoint], version: &str) -> V
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
             "description": "Self-hosted control plane for AI-agent organisations. Successful answers are \
                 wrapped in an envelope; failures are envelopes too, or RFC 9457 problem documents when \
-                `Accept` prefers `application/problem+json`.",
+                `Accept` prefers `application/problem+json`. No text may hold the character NUL.",
         },
         "servers": [{ "url": "/" }],
         "paths": paths,
@@ -79,20 +87,26 @@ fn operation(docs: &Docs, schemas: &mut Schemas) -> Value {
     let mut parameters: Vec<Value> = docs
         .path_parameters()
         .map(|name| {
-            json!({ "name": name, "in": "path", "required": true,
-                    "schema": { "type": "string", "minLength": 1, "maxLength": 128 } })
+            let bound = docs.path_bounds.iter().find(|(bounded, _)| *bounded == name);
+            let max = bound.map_or(MAX_ID, |(_, max)| *max);
+            let schema = if docs.path_numbers.contains(&name) {
+                json!({ "type": "integer", "minimum": 1, "maximum": i64::MAX })
+            } else {
+                json!({ "type": "string", "minLength": 1, "maxLength": max, "pattern": r"\S" })
+            };
+            json!({ "name": name, "in": "path", "required": true, "schema": schema })
         })
         .collect();
     parameters.extend(docs.query.iter().filter_map(|p| serde_json::to_value(p).ok()));
     if let Content::Page(page) = &docs.success.content {
         parameters.push(json!({ "name": "offset", "in": "query", "required": false,
-            "schema": { "type": "integer", "minimum": 0, "default": 0 } }));
+            "schema": { "type": "integer", "minimum": 0, "maximum": i64::MAX, "default": 0 } }));
         parameters.push(json!({ "name": "limit", "in": "query", "required": false,
             "schema": { "type": "integer", "minimum": 1, "maximum": 200, "default": page.limit } }));
     }
     for (name, description) in &docs.headers {
         parameters.push(json!({ "name": name, "in": "header", "required": false,
-            "description": description, "schema": { "type": "string" } }));
+            "description": description, "schema": header(name) }));
     }
     let mut value = json!({
         "operationId": docs.operation,
@@ -119,6 +133,16 @@ fn operation(docs: &Docs, schemas: &mut Schemas) -> Value {
             json!({ "required": true, "content": { "application/json": { "schema": body(schemas) } } });
     }
     value
+}
+
+/// What a request header has to look like.
+fn header(name: &str) -> Value {
+    if name.eq_ignore_ascii_case("idempotency-key") {
+        // White space at the ends is no part of a header's value.
+        return json!({ "type": "string", "minLength": 1, "maxLength": MAX_KEY,
+            "pattern": "^[!-~]([ -~]*[!-~])?$" });
+    }
+    json!({ "type": "string" })
 }
 
 fn responses(docs: &Docs, schemas: &mut Schemas, has_parameters: bool) -> Value {

@@ -132,6 +132,20 @@ pub async fn is_any_due(connection: &impl ConnectionTrait, now: DateTime<Utc>) -
     Ok(count(connection, sql, [micros(now).into()]).await? > 0)
 }
 
+/// Approvals that wait and were asked for by then, the oldest first.
+pub async fn waiting_since(
+    connection: &impl ConnectionTrait,
+    before: DateTime<Utc>,
+    limit: u32,
+) -> Result<Vec<Approval>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM approvals WHERE status = 'pending' AND created_at <= $1 \
+         ORDER BY created_at, id LIMIT $2"
+    );
+    let rows: Vec<Row> = all(connection, &sql, [micros(before).into(), i64::from(limit).into()]).await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
 /// The approval with this id.
 pub async fn by_id(connection: &impl ConnectionTrait, id: &str) -> Result<Option<Approval>> {
     let sql = format!("SELECT {COLUMNS} FROM approvals WHERE id = $1");

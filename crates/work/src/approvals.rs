@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use quarterdeck_domain::approval::{
     ActionType, Approval, Decision, DecisionOutcome, Labels, NewApproval, RiskLevel, TASK_COMPLETION,
+    TimeoutPolicy,
 };
 use quarterdeck_domain::audit::{Actor, Entry, Verdict};
 use quarterdeck_domain::clock::SharedClock;
@@ -23,6 +24,9 @@ use crate::tasks::{Change, Tasks};
 
 /// Larger approvals are not part of the event that tells of them; who is told can ask for them.
 const MAX_SHOWN: usize = 24 * 1024;
+
+/// Approvals that time looks at in one go.
+const TIMEOUTS: u32 = 1000;
 
 /// What people have to decide. Cheap to clone.
 #[derive(Clone)]
@@ -235,10 +239,38 @@ impl Approvals {
         }
     }
 
-    /// [`sweep`](Self::sweep), with failures for the log.
+    /// Lets time decide where the setting `security/approval_timeout_policy` says so; how often it did. An
+    /// approval that cannot be decided now, because its task is not in review, waits on.
+    ///
+    /// # Errors
+    /// 503/8001.
+    pub async fn time_out(&self) -> Result<usize> {
+        let policy = self.0.settings.get(&security::APPROVAL_TIMEOUT_POLICY);
+        // The setting takes nothing else.
+        let policy: TimeoutPolicy = serde_json::from_value(policy).unwrap_or_default();
+        let Some(shortest) = policy.shortest_wait() else { return Ok(0) };
+        let now = self.0.clock.now();
+        let waiting = approval::waiting_since(self.0.store.read(), now - shortest, TIMEOUTS).await?;
+        let mut actor = Actor::system("approvals.timeout");
+        actor.name = "system:timeout".into();
+        let mut decided = 0;
+        for approval in waiting {
+            let Some(decision) = policy.decide(&approval, now) else { continue };
+            match self.decide(&actor, &approval.id, decision).await {
+                Ok(_) => decided += 1,
+                Err(error) if error.status() < 500 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(decided)
+    }
+
+    /// What time does: [`sweep`](Self::sweep) and [`time_out`](Self::time_out), with failures for the log.
     pub async fn upkeep(&self) {
-        if let Err(error) = self.sweep().await {
-            tracing::error!(target: "work", error = %error, cause = error.cause(), "approvals.sweep.failed");
+        for outcome in [self.sweep().await, self.time_out().await] {
+            if let Err(error) = outcome {
+                tracing::error!(target: "work", error = %error, cause = error.cause(), "approvals.upkeep.failed");
+            }
         }
     }
 }

@@ -407,8 +407,10 @@ pub mod observability {
 
 /// The security policy that can be exported and imported.
 pub mod security {
+    use serde_json::Value;
+
     use super::super::Namespace::Security;
-    use super::super::{Definition, Setting};
+    use super::super::{Definition, Setting, shape};
 
     settings! {
         "Failed sign-ins within the window after which an account is locked."
@@ -430,5 +432,10 @@ pub mod security {
         "Whether who asks for an approval is refused to decide it."
         FORBID_SELF_DECISION: bool = Setting::switch(Security, "forbid_self_decision", "false")
             .group("approvals").file("security.forbid_self_decision");
+
+        "What becomes of approvals nobody decides: wait, deny after a time, or tiers by risk and action."
+        APPROVAL_TIMEOUT_POLICY: Value =
+            Setting::json(Security, "approval_timeout_policy", Some(r#"{"type":"wait"}"#))
+            .shaped(shape::timeout_policy).group("approvals").advanced().file("security.approval_timeout_policy");
     }
 }

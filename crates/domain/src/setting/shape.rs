@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use regex::Regex;
+use serde::Deserialize;
 use serde_json::Value;
 
+use crate::approval::TimeoutPolicy;
 use crate::review::MAX_STAGE;
 
 fn strings(value: &Value) -> Result<Vec<&str>, String> {
@@ -120,6 +122,13 @@ pub(super) fn stages(value: &Value) -> Result<(), String> {
     }
     let unique: HashSet<_> = names.iter().collect();
     if unique.len() == names.len() { Ok(()) } else { Err("every stage may be named once".to_owned()) }
+}
+
+/// What becomes of approvals nobody decides.
+pub(super) fn timeout_policy(value: &Value) -> Result<(), String> {
+    let policy = TimeoutPolicy::deserialize(value)
+        .map_err(|_| "must be wait, deny with after_seconds, or tiered with tiers".to_owned())?;
+    policy.check()
 }
 
 pub(super) fn object_of_objects(value: &Value) -> Result<(), String> {

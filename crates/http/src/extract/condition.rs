@@ -60,8 +60,8 @@ impl<'de> Deserialize<'de> for Version {
 #[derive(Clone, Debug)]
 pub struct RepeatKey(Option<String>);
 
-/// Longest key, in characters.
-const MAX_KEY: usize = 255;
+/// Longest `Idempotency-Key`, in characters.
+pub const MAX_KEY: usize = 255;
 
 impl<S: Sync> FromRequestParts<S> for RepeatKey {
     type Rejection = Failure;

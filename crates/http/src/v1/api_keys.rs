@@ -45,11 +45,12 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 #[derive(Deserialize, ToSchema)]
 struct IssueKeyRequest {
     /// Name to tell keys apart.
-    #[schema(value_type = String, min_length = 1, max_length = 128)]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = r"\S")]
     name: NotBlank<MAX_NAME>,
     /// Highest role it acts with; not above the caller's.
     role: HumanRole,
     /// Last instant it is valid; absent = no end.
+    #[schema(min_length = 20)]
     expires_at: Option<DateTime<Utc>>,
 }
 

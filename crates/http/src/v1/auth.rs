@@ -93,10 +93,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 #[derive(Deserialize, ToSchema)]
 struct SetupRequest {
     /// Login name; 1 to 128 characters.
-    #[schema(value_type = String, min_length = 1, max_length = 128)]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = r"\S")]
     username: NotBlank<MAX_NAME>,
     /// At least `min_password_length` characters, at most 128.
-    #[schema(value_type = String, min_length = 1, max_length = 128, format = Password)]
+    #[schema(value_type = String, min_length = 8, max_length = 128, format = Password)]
     password: Password,
 }
 
@@ -104,7 +104,7 @@ struct SetupRequest {
 #[derive(Deserialize, ToSchema)]
 struct LoginRequest {
     /// Login name, matched exactly.
-    #[schema(value_type = String, min_length = 1, max_length = 128)]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = r"\S")]
     username: NotBlank<MAX_NAME>,
     /// The password.
     #[schema(value_type = String, min_length = 1, max_length = 128, format = Password)]
@@ -118,7 +118,7 @@ struct ChangePasswordRequest {
     #[schema(value_type = String, min_length = 1, max_length = 128, format = Password)]
     current_password: Password,
     /// At least `min_password_length` characters, at most 128, and not the current one.
-    #[schema(value_type = String, min_length = 1, max_length = 128, format = Password)]
+    #[schema(value_type = String, min_length = 8, max_length = 128, format = Password)]
     new_password: Password,
 }
 

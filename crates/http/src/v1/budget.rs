@@ -48,6 +48,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .gives_page_of::<BudgetConfigVersion>(VERSIONS)
             .to(versions),
         get("/budget/config/versions/{version_num}", "budget.get_version", Guard::Read)
+            .path_number("version_num")
             .doc("Show a version of the budget", "")
             .gives::<BudgetConfigVersion>(200)
             .to(version),

@@ -28,7 +28,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
                  `quarterdeck.v1`. Refusals are close frames: 4001, 4003, 1011, 1013.",
             )
             .query::<TicketParameter>()
-            .gives_content("101")
+            .switches_protocols()
             .fails(&[ErrorCode::RequestValidationError, ErrorCode::Forbidden])
             .to(ws::connect),
         get("/ws/presence", "ws.presence", Guard::CeoOrManager)

@@ -5,8 +5,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
 use quarterdeck_domain::ErrorCode::ResourceConflict;
-use quarterdeck_domain::review::{ReviewVerdict, StageDecisionPayload, StageResult};
+use quarterdeck_domain::review::{MAX_STAGE, ReviewVerdict, StageDecisionPayload, StageResult};
 use quarterdeck_domain::role::Guard;
+use quarterdeck_domain::text::NotBlank;
 use quarterdeck_work::reviews;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -84,7 +85,7 @@ async fn pipeline(State(app): State<App>, Path(task_id): Path<Id>) -> Result<imp
 async fn decide(
     State(app): State<App>,
     Acting(actor): Acting,
-    Path((task_id, stage)): Path<(Id, Id)>,
+    Path((task_id, stage)): Path<(Id, NotBlank<MAX_STAGE>)>,
     Body(said): Body<StageDecisionPayload>,
 ) -> Result<impl IntoResponse> {
     let (stage_result, pipeline) = app.reviews.decide(&actor, &task_id, &stage, said).await?;

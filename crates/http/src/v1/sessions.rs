@@ -52,12 +52,14 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 #[derive(Deserialize, IntoParams)]
 struct ListScope {
     /// `own` (default) or `all`.
+    #[param(pattern = "^(own|all)$")]
     scope: Option<String>,
 }
 
 #[derive(Deserialize, IntoParams)]
 struct RevokeScope {
     /// `others` or `all`.
+    #[param(required, pattern = "^(others|all)$")]
     scope: Option<String>,
 }
 

@@ -21,6 +21,9 @@ use crate::endpoint::{Endpoint, delete, get, post, put};
 use crate::extract::{Body, Condition, IF_MATCH_DOC, Page, Path};
 use crate::gate::Caller;
 
+/// Longest name of a namespace, in characters.
+const MAX_NAMESPACE: usize = 64;
+
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
         get("/settings/_schema", "settings.schema", Guard::Read)
@@ -28,6 +31,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .gives_list::<Definition>()
             .to(definitions),
         get("/settings/_schema/{namespace}", "settings.schema_namespace", Guard::Read)
+            .path_bound("namespace", MAX_NAMESPACE)
             .doc("List the definitions of a namespace", "")
             .gives_list::<Definition>()
             .to(definitions_of),
@@ -36,14 +40,17 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .gives_page::<Entry>()
             .to(list),
         get("/settings/{namespace}", "settings.list_namespace", Guard::Read)
+            .path_bound("namespace", MAX_NAMESPACE)
             .doc("List the settings of a namespace", "")
             .gives_list::<Entry>()
             .to(list_of),
         get("/settings/{namespace}/{key}", "settings.get", Guard::Read)
+            .path_bound("namespace", MAX_NAMESPACE)
             .doc("Show a setting", "The answer carries its `ETag`.")
             .gives::<Entry>(200)
             .to(show),
         put("/settings/{namespace}/{key}", "settings.update", Guard::CeoOrManager)
+            .path_bound("namespace", MAX_NAMESPACE)
             .limit(60, 60)
             .doc(
                 "Change a setting",
@@ -56,6 +63,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .fails(&[ValidationError, VersionConflict])
             .to(update),
         delete("/settings/{namespace}/{key}", "settings.delete", Guard::CeoOrManager)
+            .path_bound("namespace", MAX_NAMESPACE)
             .limit(60, 60)
             .doc(
                 "Drop a stored value",
@@ -116,7 +124,7 @@ struct SecurityConfigExportResponse {
     custom_policies_warning: Option<String>,
 }
 
-type Namespace = NotBlank<64>;
+type Namespace = NotBlank<MAX_NAMESPACE>;
 type Key = NotBlank<128>;
 
 async fn definitions(State(app): State<App>) -> Result<impl IntoResponse> {

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use quarterdeck_domain::role::Guard;
-use quarterdeck_domain::setting::observability;
+use quarterdeck_domain::setting::{MAX_VALUE_CHARS, observability};
 use quarterdeck_domain::sink::{self, SinkConfig};
 use quarterdeck_domain::{Error, ErrorCode};
 use serde::{Deserialize, Serialize};
@@ -14,9 +14,6 @@ use crate::app::App;
 use crate::edge::{Data, Result};
 use crate::endpoint::{Endpoint, get, post};
 use crate::extract::Body;
-
-/// Longest JSON text of a trial, in bytes; the bound of every setting's value.
-const MAX_TEXT: usize = 65_536;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -73,8 +70,10 @@ async fn list(State(app): State<App>) -> Result<impl IntoResponse> {
 
 async fn test(State(app): State<App>, Body(trial): Body<TestSinks>) -> Result<impl IntoResponse> {
     for (field, text) in [("sink_overrides", &trial.sink_overrides), ("custom_sinks", &trial.custom_sinks)] {
-        if text.len() > MAX_TEXT {
-            return Err(Error::shape(format!("{field} must have at most {MAX_TEXT} bytes")).into());
+        if text.len() > MAX_VALUE_CHARS && text.chars().count() > MAX_VALUE_CHARS {
+            return Err(
+                Error::shape(format!("{field} must have at most {MAX_VALUE_CHARS} characters")).into()
+            );
         }
     }
     let root = app.settings.get(&observability::ROOT_LOG_LEVEL);

@@ -17,7 +17,7 @@ use quarterdeck_bus::sessions::Watch;
 use quarterdeck_domain::error::FieldError;
 use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::interrupt::{Ask, Interrupt, InterruptType, MAX_ID, Resume};
-use quarterdeck_domain::role::Guard;
+use quarterdeck_domain::role::{Guard, HumanRole};
 use quarterdeck_domain::setting::api::SSE_KEEPALIVE_SECONDS;
 use quarterdeck_domain::stream::{self, SessionId};
 use quarterdeck_domain::text::NotBlank;
@@ -199,7 +199,7 @@ async fn follow(
     headers: HeaderMap,
 ) -> Result<Response> {
     let last = last_event_id(&headers)?;
-    if !may_follow(&caller, &session_id) {
+    if !may_follow(&app, &caller, &session_id).await? {
         return Err(Error::missing("Session", session_id.as_str()).into());
     }
     let stream = EventStream::open(app, (*caller).clone(), session_id, last);
@@ -209,11 +209,20 @@ async fn follow(
     Ok((NoCompression, headers, body).into_response())
 }
 
-/// Whether this caller may follow the session: whoever asked for its task, and the CEO. Others learn not
-/// even that it exists. There are no tasks yet, so there is nobody it could be kept from, and every reader
-/// may; the requester of the session's task is compared here once there is one.
-fn may_follow(caller: &Identity, _session: &SessionId) -> bool {
-    caller.role.reads()
+/// Whether this caller may follow the session. That of a task is for whoever asked for the task and for the
+/// CEO; others learn not even that it exists. A session that belongs to no task is for every reader.
+async fn may_follow(app: &App, caller: &Identity, session: &SessionId) -> Result<bool, Error> {
+    if !caller.role.reads() {
+        return Ok(false);
+    }
+    if caller.role == HumanRole::Ceo {
+        return Ok(true);
+    }
+    match app.tasks.get(session.as_str()).await {
+        Ok(task) => Ok(task.created_by == *caller.user_id || task.created_by == *caller.username),
+        Err(error) if error.status() == 404 => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<&str>, Error> {
@@ -306,11 +315,14 @@ impl EventStream {
     async fn recheck(&mut self, is_due: bool) -> Option<&'static str> {
         match self.rights.ask(&self.app.auth, &self.caller, is_due).await {
             Verdict::Stays(now) if now.must_change_password => Some("session_revoked"),
-            Verdict::Stays(now) if !may_follow(&now, &self.session) => Some("role_demoted"),
-            Verdict::Stays(now) => {
-                self.caller = *now;
-                None
-            }
+            Verdict::Stays(now) => match may_follow(&self.app, &now, &self.session).await {
+                Ok(false) => Some("role_demoted"),
+                // A database that does not answer takes no rights away; the next look comes soon.
+                Ok(true) | Err(_) => {
+                    self.caller = *now;
+                    None
+                }
+            },
             Verdict::Goes(reason @ ("user_deleted" | "role_demoted")) => Some(reason),
             Verdict::Goes(_) => Some("session_revoked"),
             Verdict::Unknown => None,

@@ -88,10 +88,10 @@ struct TaskQuery {
     /// Where they stand.
     status: Option<TaskStatus>,
     /// Who does them.
-    #[param(value_type = Option<String>, min_length = 1, max_length = 256)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 256, pattern = r"\S")]
     assigned_to: Option<Name>,
     /// Where they belong.
-    #[param(value_type = Option<String>, min_length = 1, max_length = 256)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 256, pattern = r"\S")]
     project: Option<Name>,
 }
 

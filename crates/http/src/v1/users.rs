@@ -12,6 +12,7 @@ use quarterdeck_domain::text::NotBlank;
 use quarterdeck_domain::user::User;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 
 use crate::app::App;
 use crate::edge::{Data, PaginatedResponse, Result};
@@ -75,10 +76,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 #[derive(Deserialize, ToSchema)]
 struct CreateUserRequest {
     /// Login name; names that read alike are one name.
-    #[schema(value_type = String, min_length = 1, max_length = 128)]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = r"\S")]
     username: NotBlank<MAX_NAME>,
     /// First password, to be changed by its owner.
-    #[schema(value_type = String, min_length = 1, max_length = 128, format = Password)]
+    #[schema(value_type = String, min_length = 8, max_length = 128, format = Password)]
     password: Password,
     role: HumanRole,
 }
@@ -95,8 +96,13 @@ struct GrantOrgRoleRequest {
     role: OrgRole,
     /// Departments; for `department_admin` only, and then at least one.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
+    #[schema(schema_with = departments)]
     scoped_departments: Vec<NotBlank<MAX_NAME>>,
+}
+
+fn departments() -> Schema {
+    let name = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(MAX_NAME));
+    ArrayBuilder::new().items(name.pattern(Some(r"\S"))).into()
 }
 
 /// An account.

@@ -165,7 +165,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         while !self.is_closed {
             self.gather();
             self.arm();
-            match poll_fn(|cx| self.step(cx)).await {
+            let step = poll_fn(|cx| self.step(cx)).await;
+            self.peer.hold();
+            match step {
                 Step::Heard(inbound) => self.heard(inbound).await,
                 Step::Violated(Violation::Protocol) => self.close(Close::new(1002, "")),
                 Step::Violated(Violation::TooLarge) => self.close(Close::new(1009, "Message too large")),
@@ -209,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         match self.write(cx) {
             Poll::Ready(Ok(())) => {
-                let more = !self.lane.is_empty() || self.peer.has_news();
+                let more = !self.lane.is_empty() || !self.peer.release();
                 if more && self.closing.is_none() {
                     return Poll::Ready(Step::Written);
                 }
@@ -245,6 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.out.is_empty() {
             return Poll::Ready(Ok(()));
         }
+        self.peer.claim(&mut self.out);
         while !self.out.is_empty() {
             let mut slices = [IoSlice::new(&[]); GATHER];
             let mut count = 0;
@@ -387,6 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
+        self.peer.hang_up();
         self.peer.leave_all();
         tracing::info!(target: "api", user_id = %self.peer.user_id, connection = self.peer.id, "api.ws.disconnected");
     }

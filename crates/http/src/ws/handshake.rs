@@ -17,17 +17,20 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
 use quarterdeck_bus::Topic;
 use quarterdeck_domain::identity::Identity;
 use quarterdeck_domain::{Error, ErrorCode};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tungstenite::handshake::derive_accept_key;
 
 use super::codec::{self, Inbound, Reader};
 use super::command::{MAX_COMMAND, MAX_FILTERS, reply};
 use super::connection::{Close, Connection};
+use super::line::Line;
 use super::metrics::Handshake;
 use super::peer::{Peer, QUEUE, RECHECK};
 use super::sockets::Seat;
@@ -139,10 +142,17 @@ pub(crate) async fn connect(State(app): State<App>, mut request: Request) -> Res
         let _slot = slot;
         // Upgrading ends with the HTTP connection at the latest.
         let Ok(upgraded) = upgrade.await else { return };
-        let io = TokioIo::new(upgraded);
-        match admitted {
-            Ok(guest) => serve(app, io, guest, capable, address).await,
-            Err(close) => send_away(io, close).await,
+        let guest = match admitted {
+            Ok(guest) => guest,
+            Err(close) => return send_away(TokioIo::new(upgraded), close).await,
+        };
+        match downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => {
+                let line = Line::new(parts.io.into_inner(), parts.read_buf);
+                let other_end = line.other_end();
+                serve(app, line, Some(other_end), guest, capable, address).await;
+            }
+            Err(encrypted) => serve(app, TokioIo::new(encrypted), None, guest, capable, address).await,
         }
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
@@ -288,6 +298,7 @@ async fn seat(app: &App, ticket: Identity, capable: bool) -> Result<Guest, Close
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     app: App,
     mut io: S,
+    other_end: Option<Arc<TcpStream>>,
     guest: Option<Guest>,
     capable: bool,
     address: ClientAddr,
@@ -332,6 +343,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let expiry = Duration::from_secs(u64::from(app.auth.live().jwt_expiry_minutes) * 60);
     let lifetime = app.sockets.options().max_lifetime.unwrap_or(expiry);
+    if let Some(line) = other_end {
+        peer.lend(line);
+    }
     let mut connection = Connection::new(io, app, peer, own, identity, lifetime, seat);
     connection.feed(&early);
     // On the heap, so that the small task before and after it stays small.

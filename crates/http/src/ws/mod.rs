@@ -8,6 +8,7 @@ mod command;
 mod connection;
 mod dialogue;
 mod handshake;
+mod line;
 mod metrics;
 mod peer;
 mod sockets;

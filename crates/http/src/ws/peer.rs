@@ -1,7 +1,9 @@
 //! One client: what it listens to, and what waits for it.
 //!
 //! A plain client has a queue of its own, filled while events are handed over; what does not fit is
-//! dropped. A capable one holds a cursor per channel and pulls: it learns of what it has lost.
+//! dropped. A capable one holds a cursor per channel and pulls: it learns of what it has lost. While the
+//! connection's task has nothing to write, whoever hands events over writes them to the socket at once,
+//! and the task sleeps on.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -14,6 +16,7 @@ use quarterdeck_domain::channel::Channel;
 use quarterdeck_domain::event::MAX_BYTES;
 use quarterdeck_domain::role::HumanRole;
 use serde::Serialize;
+use tokio::net::TcpStream;
 
 use super::codec;
 use super::command::{Filters, matches, reply};
@@ -52,6 +55,12 @@ struct State {
     /// Frames taken from the queue and not yet written.
     writing: usize,
     batch: bool,
+    /// The socket, if events may be written to it from here.
+    line: Option<Arc<TcpStream>>,
+    /// Whether the connection's task writes nothing and has nothing to write.
+    is_free: bool,
+    /// What is left of a frame that was written from here; goes before everything else.
+    rest: Option<Bytes>,
 }
 
 struct Subscription {
@@ -96,6 +105,9 @@ impl Peer {
                 queue: VecDeque::new(),
                 writing: 0,
                 batch: false,
+                line: None,
+                is_free: false,
+                rest: None,
             }),
         }
     }
@@ -120,11 +132,38 @@ impl Peer {
         self.waker.register(waker);
     }
 
-    /// Whether something waits to be sent.
-    pub(super) fn has_news(&self) -> bool {
-        match self.is_capable {
-            true => self.grown.load(Ordering::Acquire) != 0,
-            false => !self.state().queue.is_empty(),
+    /// Says that the task has written everything, and lends the socket to whoever hands over events; unless
+    /// something waits to be sent.
+    pub(super) fn release(&self) -> bool {
+        let mut state = self.state();
+        let waits = state.rest.is_some()
+            || !state.queue.is_empty()
+            || (self.is_capable && self.grown.load(Ordering::Acquire) != 0);
+        state.is_free = !waits;
+        !waits
+    }
+
+    /// Takes the socket back until the next [`release`](Self::release).
+    pub(super) fn hold(&self) {
+        self.state().is_free = false;
+    }
+
+    /// Lets events be written to this socket by whoever hands them over.
+    pub(super) fn lend(&self, line: Arc<TcpStream>) {
+        self.state().line = Some(line);
+    }
+
+    /// Takes the socket back for good.
+    pub(super) fn hang_up(&self) {
+        self.state().line = None;
+    }
+
+    /// Takes the socket for writing `out`, behind what is left of a frame.
+    pub(super) fn claim(&self, out: &mut VecDeque<Bytes>) {
+        let mut state = self.state();
+        state.is_free = false;
+        if let Some(rest) = state.rest.take() {
+            out.push_front(rest);
         }
     }
 
@@ -267,6 +306,8 @@ impl Peer {
             self.pull(out, now);
         } else {
             let mut state = self.state();
+            state.is_free = false;
+            out.extend(state.rest.take());
             out.append(&mut state.queue);
             state.writing = out.len();
             // An idle connection holds no queue.
@@ -276,10 +317,13 @@ impl Peer {
 
     fn pull(&self, out: &mut VecDeque<Bytes>, now: i64) {
         let mut grown = self.grown.swap(0, Ordering::AcqRel);
+        let mut guard = self.state();
+        let state = &mut *guard;
+        state.is_free = false;
+        out.extend(state.rest.take());
         if grown == 0 {
             return;
         }
-        let mut state = self.state();
         let (role, batch) = (state.role, state.batch);
         let mut sent = 0;
         let mut frames = Frames { out, batch: batch.then(BytesMut::new), events: 0 };
@@ -331,7 +375,7 @@ impl Peer {
             return;
         }
         let was_idle = state.queue.is_empty();
-        let mut sent = 0;
+        let (mut sent, mut written) = (0, 0);
         for event in events {
             let here = event.position();
             if here.epoch == subscription.cursor.epoch && here.seq <= subscription.cursor.seq {
@@ -344,6 +388,12 @@ impl Peer {
                 self.metrics.dropped(Dropped::Invalid, 1);
                 tracing::warn!(target: "api", %channel, "api.ws.invalid_message");
             } else if !subscription.passes(event) {
+            } else if state.is_free
+                && state.queue.is_empty()
+                && write(&state.line, event.form(Form::Plain, codec::text), &mut state.rest)
+            {
+                state.is_free = state.rest.is_none();
+                written += 1;
             } else if state.queue.len() + state.writing >= QUEUE {
                 self.metrics.dropped(Dropped::Backpressure, 1);
                 tracing::warn!(
@@ -351,22 +401,76 @@ impl Peer {
                     depth = QUEUE, "api.ws.backpressure_dropped"
                 );
             } else {
+                state.is_free = false;
                 state.queue.push_back(event.form(Form::Plain, codec::text).clone());
                 sent += 1;
             }
         }
+        let wakes = (was_idle && sent > 0) || state.rest.is_some();
         drop(guard);
-        self.metrics.sent(sent);
-        if was_idle && sent > 0 {
+        self.metrics.sent(sent + written);
+        if wakes {
             self.waker.wake();
         }
     }
+
+    /// Writes events that come right after the cursor to the socket; whether that was all there is to do.
+    fn write_through(&self, slot: u8, events: &[Arc<Published>]) -> bool {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if !state.is_free || state.batch || self.grown.load(Ordering::Acquire) != 0 || events.is_empty() {
+            return false;
+        }
+        let Some(subscription) = state.subscriptions.iter_mut().find(|s| s.slot == slot) else { return true };
+        if !subscription.topic.channel().readable_by(&self.user_id, state.role) {
+            return true;
+        }
+        let mut written = 0;
+        let mut done = true;
+        for event in events {
+            let (here, cursor) = (event.position(), &mut subscription.cursor);
+            if here.epoch == cursor.epoch && here.seq <= cursor.seq {
+                continue;
+            }
+            let is_next = here.epoch == cursor.epoch && here.seq == cursor.seq + 1 && !event.is_oversized();
+            if !is_next || !state.is_free {
+                (state.is_free, done) = (false, false);
+                break;
+            }
+            if subscription.passes(event) {
+                if !write(&state.line, event.form(Form::Positioned, codec::text), &mut state.rest) {
+                    (state.is_free, done) = (false, false);
+                    break;
+                }
+                state.is_free = state.rest.is_none();
+                written += 1;
+            }
+            subscription.cursor.seq = here.seq;
+        }
+        let has_rest = state.rest.is_some();
+        drop(guard);
+        self.metrics.sent(written);
+        if done && has_rest {
+            self.waker.wake();
+        }
+        done
+    }
+}
+
+/// Writes a frame to a socket that takes it; whether it took any. What it did not take is the rest.
+fn write(line: &Option<Arc<TcpStream>>, frame: &Bytes, rest: &mut Option<Bytes>) -> bool {
+    let Some(Ok(taken)) = line.as_ref().map(|line| line.try_write(frame)) else { return false };
+    if taken < frame.len() {
+        *rest = Some(frame.slice(taken..));
+    }
+    taken > 0
 }
 
 impl Listener for Peer {
     fn tell(&self, slot: u8, events: &[Arc<Published>]) {
         if !self.is_capable {
             self.queue(slot, events);
+        } else if self.write_through(slot, events) {
         } else if self.grown.fetch_or(1 << slot, Ordering::AcqRel) == 0 {
             self.waker.wake();
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use quarterdeck_domain::ErrorCode;
-use quarterdeck_domain::role::Guard;
+use quarterdeck_domain::role::{Guard, HumanRole};
 use quarterdeck_http::v1::endpoints;
 use quarterdeck_testkit::TestServer;
 use serde_json::{Map, Value, json};
@@ -98,10 +98,13 @@ fn parameters(path: &str, operation: &Value, what: &str) {
 
 fn responses(operation: &Value, what: &str) {
     let responses = members(&operation["responses"]);
-    assert!(responses.keys().any(|status| status.starts_with('2')), "{what} never succeeds");
+    assert!(
+        responses.keys().any(|status| status.starts_with('2') || status == "101"),
+        "{what} never succeeds"
+    );
     for (status, response) in responses {
         let number: u16 = status.parse().expect("a status");
-        assert!((200..600).contains(&number), "{what}: {status}");
+        assert!((101..600).contains(&number), "{what}: {status}");
         if number < 400 {
             assert!(response["description"].is_string(), "{what}: {status}");
         } else {
@@ -139,6 +142,34 @@ async fn every_reference_leads_somewhere_and_every_schema_has_sound_words() {
         assert!(!map.contains_key("nullable"), "a word of OpenAPI 3.0");
     });
     assert!(references > 100, "the document was really walked: {references}");
+}
+
+#[tokio::test]
+async fn what_is_created_is_linked_to_what_can_be_done_with_it() {
+    let document = document().await;
+    let links = &document["paths"]["/api/v1/tasks"]["post"]["responses"]["201"]["links"];
+    let show = json!({"operationId": "tasks.get", "parameters": {"task_id": "$response.body#/data/id"}});
+    assert_eq!(links["tasks.get"], show);
+    assert!(links["tasks.transition"].is_object());
+    let ids: BTreeSet<_> = operations(&document).map(|(_, _, o)| o["operationId"].as_str()).collect();
+    walk(&document, &mut |map| {
+        for link in map.get("links").map(members).into_iter().flat_map(Map::values) {
+            assert!(ids.contains(&link["operationId"].as_str()), "{link}");
+        }
+    });
+}
+
+#[tokio::test]
+async fn enum_values_are_documented_as_they_travel() {
+    let document = document().await;
+    assert_eq!(document["components"]["schemas"]["HumanRole"]["enum"], json!(HumanRole::ALL));
+    walk(&document, &mut |map| {
+        for value in map.get("enum").and_then(Value::as_array).into_iter().flatten() {
+            let name = value.as_str().unwrap_or_default();
+            let names_rust = name.starts_with(char::is_uppercase) && name.contains(char::is_lowercase);
+            assert!(!names_rust, "{name} is the name of a variant");
+        }
+    });
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use quarterdeck_domain::setting::MASK;
 use quarterdeck_testkit::{Caller, PASSWORD, TestServer, on_both_databases};
 use serde_json::{Value, json};
 
-use super::{Stream, elsewhere, say, tool};
+use super::{Stream, ask, elsewhere, say, tool};
 
 async fn id_of(caller: &mut Caller) -> String {
     caller.get("/api/v1/auth/me").await.data()["id"].as_str().unwrap().to_owned()
@@ -45,6 +45,25 @@ on_both_databases! {
         ceo.delete(&format!("/api/v1/users/{id}")).await.expect(204);
         stream.ends(&["session_revoked", "user_deleted"]).await;
         assert_eq!((server.app.streams.watchers(), server.app.rights.count()), (0, 0));
+    }
+
+    async fn the_session_of_a_task_is_for_who_asked_for_it_and_the_ceo(db: TestDb) {
+        let server = TestServer::on(db).await;
+        let ceo = server.ceo().await;
+        let mut author = server.person("author", HumanRole::PairProgrammer).await;
+        let body = json!({
+            "title": "t", "description": "d", "type": "admin", "project": "p", "created_by": "author",
+        });
+        let task = author.post("/api/v1/tasks", &body).await.expect(201).data();
+        let task = task["id"].as_str().unwrap();
+        let (mut own, mut above) = (Stream::open(&author, task).await, Stream::open(&ceo, task).await);
+        for role in [HumanRole::Manager, HumanRole::BoardMember, HumanRole::Observer] {
+            let other = server.person(role.as_str(), role).await;
+            let refused = ask(&other, &format!("session_id={task}"), None).await;
+            assert_eq!(refused.status(), 404);
+        }
+        say(&server, task, "for two");
+        assert_eq!((own.texts(1).await, above.texts(1).await), (vec!["for two".into()], vec!["for two".into()]));
     }
 
     async fn arguments_of_tools_are_for_those_who_decide(db: TestDb) {

@@ -193,4 +193,31 @@ on_both_databases! {
         assert_eq!(ceo.get(&path(&second)).await.data()["status"], json!("pending"));
         decide(&mut manager, &id(&second), true).await.expect(200);
     }
+
+    async fn time_decides_where_the_operator_says_so(db: TestDb) {
+        let server = TestServer::on(db).await;
+        let mut ceo = server.ceo().await;
+        let policy = json!({"type": "tiered", "tiers": [
+            {"action_types": ["docs:write"], "after_seconds": 60, "outcome": "approve"},
+            {"risk_level": "medium", "after_seconds": 120, "outcome": "deny"},
+        ]});
+        let setting = "/api/v1/settings/security/approval_timeout_policy";
+        ceo.put(setting, &json!({"value": json!({"type": "hope"}).to_string()})).await.refused(422, 2000);
+        ceo.put(setting, &json!({"value": policy.to_string()})).await.expect(200);
+        let (first, second) = (ask(&mut ceo, "docs:write").await, ask(&mut ceo, "deploy:staging").await);
+        let mut of_nothing = asking("docs:write");
+        of_nothing["task_id"] = json!("task-0");
+        let third = ceo.post("/api/v1/approvals", &of_nothing).await.expect(201).data();
+        assert_eq!(server.app.approvals.time_out().await.unwrap(), 0);
+        server.advance(Duration::from_secs(60));
+        assert_eq!(server.app.approvals.time_out().await.unwrap(), 1);
+        server.advance(Duration::from_secs(60));
+        assert_eq!(server.app.approvals.time_out().await.unwrap(), 1);
+        for (approval, status) in [(&first, "approved"), (&second, "rejected"), (&third, "pending")] {
+            let shown = ceo.get(&path(approval)).await.expect(200).data();
+            assert_eq!(shown["status"], json!(status));
+            let by = if status == "pending" { Value::Null } else { json!("system:timeout") };
+            assert_eq!(shown["decided_by"], by);
+        }
+    }
 }

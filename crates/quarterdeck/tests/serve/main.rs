@@ -4,6 +4,7 @@ mod caller;
 mod commands;
 mod copies;
 mod hostile;
+mod kill;
 mod limits;
 mod process;
 mod realtime;
