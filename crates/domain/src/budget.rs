@@ -206,7 +206,8 @@ mod tests {
     #[test]
     fn each_rule_over_several_values_is_checked() {
         assert_eq!(sound().check(), Ok(()));
-        let broken: [(&str, fn(&mut BudgetConfig)); 7] = [
+        type Breaks = fn(&mut BudgetConfig);
+        let broken: [(&str, Breaks); 7] = [
             ("alert_warn_at", |c| c.alerts.warn_at = 90),
             ("alert_warn_at", |c| c.alerts.hard_stop_at = 90),
             ("per_task_limit", |c| c.per_task_limit = money(100.01)),
