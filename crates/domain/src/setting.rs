@@ -1,7 +1,8 @@
 //! Run-time settings: what exists, which values are allowed, where a value came from.
 //!
-//! A setting is declared once, in [`api`], [`backup`], [`communication`], [`company`], [`observability`] or
-//! [`security`]. The declaration is both its wire [`Definition`] and the typed handle that code reads it with.
+//! A setting is declared once, in [`api`], [`backup`], [`budget`], [`communication`], [`company`], [`engine`],
+//! [`observability`] or [`security`]. The declaration is both its wire [`Definition`] and the typed handle that
+//! code reads it with.
 
 mod definitions;
 mod registry;
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 use crate::role::wire_enum;
 
-pub use definitions::{api, backup, communication, company, engine, observability, security};
+pub use definitions::{api, backup, budget, communication, company, engine, observability, security};
 pub use registry::Registry;
 pub use tag::{IfMatch, etag, etag_of_all};
 

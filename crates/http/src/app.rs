@@ -13,16 +13,21 @@ use quarterdeck_bus::message::MessageBus;
 use quarterdeck_bus::sessions::SessionHub;
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_store::{Signal, Store};
+use quarterdeck_work::activities::Activities;
+use quarterdeck_work::analytics::Analytics;
 use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::artifacts::Artifacts;
 use quarterdeck_work::audit::Audit;
 use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::backups::Backups;
+use quarterdeck_work::budget::Budget;
+use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::escalations::Escalations;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::meetings::Meetings;
 use quarterdeck_work::notifications::Notifications;
 use quarterdeck_work::projects::Projects;
+use quarterdeck_work::reviews::Reviews;
 use quarterdeck_work::settings::Settings;
 use quarterdeck_work::tasks::Tasks;
 
@@ -68,6 +73,16 @@ pub struct Parts {
     pub autonomy: Autonomy,
     /// Messages between agents.
     pub messages: MessageBus,
+    /// Money.
+    pub budget: Budget,
+    /// Figures of the company.
+    pub analytics: Analytics,
+    /// What has happened lately.
+    pub activities: Activities,
+    /// Reviews of tasks.
+    pub reviews: Reviews,
+    /// Figures of teamwork.
+    pub coordination_metrics: CoordinationMetrics,
     /// Tasks.
     pub tasks: Tasks,
     /// What people have to decide.

@@ -25,6 +25,7 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
+use crate::extract::DEFAULT_LIMIT;
 use crate::openapi::{SchemaOf, list_of, one_of};
 
 /// A declared endpoint.
@@ -72,6 +73,7 @@ pub struct Docs {
     pub(crate) description: &'static str,
     pub(crate) query: Vec<Parameter>,
     pub(crate) path_bounds: Vec<(&'static str, usize)>,
+    pub(crate) path_numbers: Vec<&'static str>,
     pub(crate) headers: Vec<(&'static str, &'static str)>,
     pub(crate) body: Option<SchemaOf>,
     pub(crate) takes_file: bool,
@@ -101,8 +103,19 @@ pub(crate) struct Success {
 pub(crate) enum Content {
     Nothing,
     Envelope(SchemaOf),
-    Page(SchemaOf),
+    Page(PageSchema),
     Other(&'static str),
+}
+
+/// A page of things.
+#[derive(Clone, Copy)]
+pub(crate) struct PageSchema {
+    /// A list of them.
+    pub(crate) items: SchemaOf,
+    /// How many when the request does not say.
+    pub(crate) limit: u32,
+    /// What stands beside them in the answer.
+    pub(crate) beside: Option<SchemaOf>,
 }
 
 macro_rules! constructors {
@@ -148,6 +161,7 @@ impl Docs {
             description: "",
             query: Vec::new(),
             path_bounds: Vec::new(),
+            path_numbers: Vec::new(),
             headers: Vec::new(),
             body: None,
             takes_file: false,
@@ -224,6 +238,13 @@ impl Docs {
         self
     }
 
+    /// A path parameter that is a number from 1; the handler takes a
+    /// [`Version`](crate::extract::Version).
+    pub fn path_number(mut self, name: &'static str) -> Self {
+        self.path_numbers.push(name);
+        self
+    }
+
     /// Query parameters.
     pub fn query<T: IntoParams>(mut self) -> Self {
         self.query.extend(T::into_params(|| Some(ParameterIn::Query)));
@@ -266,7 +287,19 @@ impl Docs {
 
     /// Takes `offset` and `limit` and answers a page of `T`.
     pub fn gives_page<T: ToSchema>(self) -> Self {
-        self.success(200, Content::Page(list_of::<T>))
+        self.gives_page_of::<T>(DEFAULT_LIMIT)
+    }
+
+    /// As [`gives_page`](Self::gives_page), of `limit` things when the request does not say; the handler
+    /// takes a [`PageOf`](crate::extract::PageOf).
+    pub fn gives_page_of<T: ToSchema>(self, limit: u32) -> Self {
+        self.success(200, Content::Page(PageSchema { items: list_of::<T>, limit, beside: None }))
+    }
+
+    /// As [`gives_page`](Self::gives_page), with the members of `B` beside it.
+    pub fn gives_page_beside<T: ToSchema, B: ToSchema>(self) -> Self {
+        let beside = Some(one_of::<B> as SchemaOf);
+        self.success(200, Content::Page(PageSchema { items: list_of::<T>, limit: DEFAULT_LIMIT, beside }))
     }
 
     /// Answers 204 without a body.

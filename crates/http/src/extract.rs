@@ -151,7 +151,19 @@ struct AskedPage {
     limit: Option<i64>,
 }
 
+/// As [`Page`], of `SIZE` things when the request does not say.
+#[derive(Clone, Copy, Debug)]
+pub struct PageOf<const SIZE: u32>(pub Page);
+
 impl<S: Sync> FromRequestParts<S> for Page {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        PageOf::<DEFAULT_LIMIT>::from_request_parts(parts, state).await.map(|PageOf(page)| page)
+    }
+}
+
+impl<S: Sync, const SIZE: u32> FromRequestParts<S> for PageOf<SIZE> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
@@ -161,11 +173,11 @@ impl<S: Sync> FromRequestParts<S> for Page {
         };
         let offset = u64::try_from(asked.offset.unwrap_or(0))
             .map_err(|_| refuse("offset", "must not be negative".to_owned()))?;
-        let limit = u32::try_from(asked.limit.unwrap_or(DEFAULT_LIMIT.into()))
+        let limit = u32::try_from(asked.limit.unwrap_or(SIZE.into()))
             .ok()
             .filter(|limit| (1..=MAX_LIMIT).contains(limit))
             .ok_or_else(|| refuse("limit", format!("must be between 1 and {MAX_LIMIT}")))?;
-        Ok(Self { offset, limit })
+        Ok(Self(Page { offset, limit }))
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::edge::{ErrorDetail, PaginationMeta, ProblemDetail};
-use crate::endpoint::{Content, Docs, Endpoint};
+use crate::endpoint::{Content, Docs, Endpoint, PageSchema};
 use crate::extract::{MAX_ID, MAX_KEY};
 
 /// Registers a schema and everything it refers to; answers a reference to it.
@@ -90,16 +90,20 @@ fn operation(docs: &Docs, schemas: &mut Schemas) -> Value {
         .map(|name| {
             let bound = docs.path_bounds.iter().find(|(bounded, _)| *bounded == name);
             let max = bound.map_or(MAX_ID, |(_, max)| *max);
-            json!({ "name": name, "in": "path", "required": true,
-                    "schema": { "type": "string", "minLength": 1, "maxLength": max, "pattern": r"\S" } })
+            let schema = if docs.path_numbers.contains(&name) {
+                json!({ "type": "integer", "minimum": 1, "maximum": i64::MAX })
+            } else {
+                json!({ "type": "string", "minLength": 1, "maxLength": max, "pattern": r"\S" })
+            };
+            json!({ "name": name, "in": "path", "required": true, "schema": schema })
         })
         .collect();
     parameters.extend(docs.query.iter().filter_map(|p| serde_json::to_value(p).ok()));
-    if matches!(docs.success.content, Content::Page(_)) {
+    if let Content::Page(page) = &docs.success.content {
         parameters.push(json!({ "name": "offset", "in": "query", "required": false,
             "schema": { "type": "integer", "minimum": 0, "maximum": i64::MAX, "default": 0 } }));
         parameters.push(json!({ "name": "limit", "in": "query", "required": false,
-            "schema": { "type": "integer", "minimum": 1, "maximum": 200, "default": 50 } }));
+            "schema": { "type": "integer", "minimum": 1, "maximum": 200, "default": page.limit } }));
     }
     for (name, description) in &docs.headers {
         parameters.push(json!({ "name": name, "in": "header", "required": false,
@@ -161,7 +165,14 @@ fn responses(docs: &Docs, schemas: &mut Schemas, has_parameters: bool) -> Value 
             json!({ "description": description, "content": content })
         }
         Content::Envelope(schema) => success(description, &envelope(schema(schemas))),
-        Content::Page(schema) => success(description, &page(schema(schemas))),
+        Content::Page(PageSchema { items, beside, .. }) => {
+            let page = page(items(schemas));
+            let whole = match beside {
+                Some(beside) => json!({ "allOf": [page, beside(schemas)] }),
+                None => page,
+            };
+            success(description, &whole)
+        }
     };
     let mut all = Map::from_iter([(docs.success.status.to_string(), success.clone())]);
     if docs.accepted {

@@ -23,12 +23,17 @@ use quarterdeck_http::ws::Sockets;
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter, RedisOptions};
 use quarterdeck_store::Store;
 use quarterdeck_store::seal::Keyring;
+use quarterdeck_work::activities::Activities;
+use quarterdeck_work::analytics::Analytics;
 use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::audit::Audit;
 use quarterdeck_work::autonomy::Autonomy;
+use quarterdeck_work::budget::{self, Budget};
+use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::notifications::{Notifications, Patience};
 use quarterdeck_work::projects::Projects;
+use quarterdeck_work::reviews::Reviews;
 use quarterdeck_work::settings::{Dispatcher, Rule, Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
 use serde_json::json;
@@ -193,12 +198,16 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     alerts::of_lockouts(&auth, &notifications, Arc::clone(&clock));
     let audit = Audit::new(store.clone(), Arc::clone(&clock), notifications.clone());
     audit.started(VERSION).await?;
+    let budget = Budget::open(store.clone(), settings.clone(), Arc::clone(&clock)).await?;
+    let coordination_metrics = CoordinationMetrics::new(store.clone());
     let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
     let upkeep = Upkeep {
         approvals: approvals.clone(),
         audit: audit.clone(),
         notifications: notifications.clone(),
         tasks: tasks.clone(),
+        budget: budget.clone(),
+        coordination_metrics: coordination_metrics.clone(),
         interrupts: interrupts.clone(),
         bus: bus.clone(),
         auth: Arc::clone(&auth),
@@ -214,6 +223,9 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         meetings,
         autonomy: Autonomy::new(settings.clone(), approvals.clone()),
         messages: messages.clone(),
+        analytics: Analytics::new(store.clone(), budget.clone(), Arc::clone(&clock)),
+        activities: Activities::new(store.clone(), Arc::clone(&clock)),
+        reviews: Reviews::new(store.clone(), settings.clone(), Arc::clone(&clock)),
         health: Health::new(store.clone(), Arc::clone(&clock)).with_messages({
             let bus = bus.clone();
             move || {
@@ -231,6 +243,8 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
         streams,
         interrupts,
         backups,
+        budget,
+        coordination_metrics,
         tasks,
         approvals,
         audit,
@@ -276,7 +290,8 @@ pub(crate) async fn open_settings(
         if most > floor { Err(format!("must not exceed the floor of {floor} requests")) } else { Ok(()) }
     });
     let registry = Registry::of_this_program().map_err(Failure::runtime)?;
-    let setup = Setup { registry, sources, keys, rules: vec![outlived, within_floor, log_settings::rule()] };
+    let rules = vec![outlived, within_floor, log_settings::rule(), budget::rule()];
+    let setup = Setup { registry, sources, keys, rules };
     Ok(Settings::open(store, clock, setup).await?)
 }
 
@@ -348,6 +363,8 @@ struct Upkeep {
     approvals: Approvals,
     audit: Audit,
     notifications: Notifications,
+    budget: Budget,
+    coordination_metrics: CoordinationMetrics,
     interrupts: Interrupts,
     tasks: Tasks,
     bus: Bus,
@@ -368,6 +385,8 @@ impl Upkeep {
             notifications,
             interrupts,
             tasks,
+            budget,
+            coordination_metrics,
             bus,
             auth,
             edge,
@@ -385,6 +404,8 @@ impl Upkeep {
                         auth.upkeep().await;
                         interrupts.upkeep().await;
                         tasks.upkeep().await;
+                        budget.upkeep().await;
+                        coordination_metrics.upkeep().await;
                     }
                 }
             }

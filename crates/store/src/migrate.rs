@@ -30,6 +30,7 @@ const STEPS: &[Step] = steps![
     5 "0005_approvals",
     6 "0006_projects",
     7 "0007_escalations",
+    8 "0008_budget",
     9 "0009_audit_reading",
 ];
 

@@ -102,12 +102,14 @@ pub async fn update(tx: &Tx, next: &Task) -> Result<bool> {
 /// Deletes a task and its version counter with it; whether there was one.
 ///
 /// # Errors
-/// 409/4000 while approvals or decision records refer to it: the trail must lead somewhere.
+/// 409/4000 while approvals, decisions or costs refer to it: the trail must lead somewhere.
 pub async fn delete(tx: &Tx, id: &str) -> Result<bool> {
     let sql = "SELECT count(*) FROM (SELECT 1 FROM approvals WHERE task_id = $1 \
-               UNION ALL SELECT 1 FROM decision_records WHERE task_id = $1 LIMIT 1) AS trail";
+               UNION ALL SELECT 1 FROM decision_records WHERE task_id = $1 \
+               UNION ALL SELECT 1 FROM review_stage_decisions WHERE task_id = $1 \
+               UNION ALL SELECT 1 FROM cost_days WHERE agent_id = '' AND task_id = $1 LIMIT 1) AS trail";
     if number(&**tx, sql, [id.into()]).await? > 0 {
-        return Err(Error::conflict("The task has approvals or decision records; cancel it instead"));
+        return Err(Error::conflict("The task has approvals, decision records or costs; cancel it instead"));
     }
     Ok(execute(&**tx, "DELETE FROM tasks WHERE id = $1", [id.into()]).await? == 1)
 }

@@ -26,16 +26,21 @@ use quarterdeck_http::v1::{self, health::Health};
 use quarterdeck_http::ws::{SocketOptions, Sockets};
 use quarterdeck_limits::{DEFAULT_MAX_KEYS, Limiter};
 use quarterdeck_store::Store;
+use quarterdeck_work::activities::Activities;
+use quarterdeck_work::analytics::Analytics;
 use quarterdeck_work::approvals::Approvals;
 use quarterdeck_work::artifacts::{Artifacts, Contents};
 use quarterdeck_work::audit::Audit;
 use quarterdeck_work::autonomy::Autonomy;
 use quarterdeck_work::backups::{Backups, Places};
+use quarterdeck_work::budget::Budget;
+use quarterdeck_work::coordination_metrics::CoordinationMetrics;
 use quarterdeck_work::escalations::{EscalationConfig, Escalations};
 use quarterdeck_work::interrupts::Interrupts;
 use quarterdeck_work::meetings::{Conductor, Meetings, MeetingsConfig};
 use quarterdeck_work::notifications::{Notifications, NotificationsConfig, Patience};
 use quarterdeck_work::projects::Projects;
+use quarterdeck_work::reviews::Reviews;
 use quarterdeck_work::settings::{Settings, Setup, Sources};
 use quarterdeck_work::tasks::Tasks;
 use secrecy::{ExposeSecret, SecretString};
@@ -181,7 +186,7 @@ impl TestServer {
             registry: Registry::of_this_program().expect("sound definitions"),
             sources: options.sources,
             keys: None,
-            rules: Vec::new(),
+            rules: vec![quarterdeck_work::budget::rule()],
         };
         let settings = Settings::open(store.clone(), Arc::clone(&clock), setup).await.expect("settings open");
         let limiter =
@@ -202,6 +207,8 @@ impl TestServer {
             MessageBus::new(options.messages.with_channels(shared), message::BusOptions::default());
         let messages = messages.expect("a sound configuration");
         messages.start().await.expect("messages travel");
+        let budget = Budget::open(store.clone(), settings.clone(), Arc::clone(&clock)).await;
+        let budget = budget.expect("a sound budget");
         let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None);
         let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
         let config = &options.notifications;
@@ -218,6 +225,11 @@ impl TestServer {
             projects: Projects::new(store.clone(), Arc::clone(&clock)),
             artifacts: Artifacts::new(store.clone(), Arc::clone(&clock), contents, options.artifact_bytes),
             bus,
+            analytics: Analytics::new(store.clone(), budget.clone(), Arc::clone(&clock)),
+            activities: Activities::new(store.clone(), Arc::clone(&clock)),
+            reviews: Reviews::new(store.clone(), settings.clone(), Arc::clone(&clock)),
+            budget,
+            coordination_metrics: CoordinationMetrics::new(store.clone()),
             interrupts: Interrupts::new(store.clone(), Arc::clone(&streams), Arc::clone(&clock)),
             streams,
             audit: Audit::new(store.clone(), Arc::clone(&clock), notifications.clone()),

@@ -25,7 +25,7 @@ use tokio::sync::{Mutex, Notify, watch};
 pub use dispatcher::{Change, Dispatcher};
 pub use policy::Policy;
 pub use snapshot::{Snapshot, Sources};
-pub use write::{Rule, Write};
+pub use write::{Noted, Rule, Write};
 
 use snapshot::{Ground, unsealed};
 

@@ -164,7 +164,7 @@ impl Tasks {
     /// Deletes a task that nothing refers to.
     ///
     /// # Errors
-    /// 404/3000; 409/4000 when the task is not what was expected, or approvals or decision records refer to
+    /// 404/3000; 409/4000 when the task is not what was expected, or approvals, decisions or costs refer to
     /// it; 503/8001.
     pub async fn delete(&self, actor: &Actor, id: &str, expected: Expected) -> Result<()> {
         let permit = self.enter()?;

@@ -14,10 +14,17 @@ macro_rules! settings {
 }
 
 pub(super) fn all() -> impl Iterator<Item = Definition> {
-    [api::ALL, backup::ALL, communication::ALL, company::ALL, engine::ALL, observability::ALL, security::ALL]
-        .into_iter()
-        .flatten()
-        .copied()
+    let all = [
+        api::ALL,
+        backup::ALL,
+        budget::ALL,
+        communication::ALL,
+        company::ALL,
+        engine::ALL,
+        observability::ALL,
+        security::ALL,
+    ];
+    all.into_iter().flatten().copied()
 }
 
 /// The HTTP interface: server, transport, limits, sign-in.
@@ -261,6 +268,94 @@ pub mod backup {
     }
 }
 
+/// Money, and how long records of it are kept.
+pub mod budget {
+    use serde_json::Value;
+
+    use super::super::Namespace::Budget;
+    use super::super::{Definition, Setting, shape};
+    use crate::money::Currency;
+
+    settings! {
+        "Most that may be spent in a billing period. 0 for any amount."
+        TOTAL_MONTHLY: f64 = Setting::float(Budget, "total_monthly", "100.0").within(0.0, 1e12).group("limits");
+
+        "Most that may be spent for one task."
+        PER_TASK_LIMIT: f64 = Setting::float(Budget, "per_task_limit", "5.0").within(0.0, 1e12).group("limits");
+
+        "Most that one agent may spend in a day."
+        PER_AGENT_DAILY_LIMIT: f64 = Setting::float(Budget, "per_agent_daily_limit", "10.0").within(0.0, 1e12)
+            .group("limits");
+
+        "Day of the month a billing period begins on, at midnight UTC."
+        RESET_DAY: i64 = Setting::int(Budget, "reset_day", "1").within(1, 28).group("limits");
+
+        "Currency new costs are recorded in. Nothing is converted: what is recorded keeps its own."
+        CURRENCY: String = Setting::word(Budget, "currency", &Currency::CODES, "USD").group("limits");
+
+        "Percent of the monthly budget from which on spending is worth a look."
+        ALERT_WARN_AT: i64 = Setting::int(Budget, "alert_warn_at", "75").within(0, 100).group("alerts");
+
+        "Percent of the monthly budget from which on it is nearly used up."
+        ALERT_CRITICAL_AT: i64 = Setting::int(Budget, "alert_critical_at", "90").within(0, 100).group("alerts");
+
+        "Percent of the monthly budget from which on it counts as used up."
+        ALERT_HARD_STOP_AT: i64 = Setting::int(Budget, "alert_hard_stop_at", "100").within(0, 100).group("alerts");
+
+        "Whether cheaper models take over when money runs short."
+        AUTO_DOWNGRADE_ENABLED: bool = Setting::switch(Budget, "auto_downgrade_enabled", "false")
+            .group("downgrade").advanced();
+
+        "Percent of the monthly budget from which on cheaper models take over."
+        AUTO_DOWNGRADE_THRESHOLD: i64 = Setting::int(Budget, "auto_downgrade_threshold", "85").within(0, 100)
+            .group("downgrade").advanced();
+
+        "Pairs of a model and the one that takes over: [[from, to], ...]."
+        AUTO_DOWNGRADE_MAP: Value = Setting::json(Budget, "auto_downgrade_map", Some("[]"))
+            .shaped(shape::downgrades).group("downgrade").advanced();
+
+        "When a cheaper model may take over."
+        AUTO_DOWNGRADE_BOUNDARY: String =
+            Setting::word(Budget, "auto_downgrade_boundary", &["task_assignment"], "task_assignment")
+            .group("downgrade").advanced();
+
+        "Whether risk is counted."
+        RISK_ENABLED: bool = Setting::switch(Budget, "risk_enabled", "false").group("risk").advanced();
+
+        "Most risk units of one task."
+        RISK_PER_TASK_LIMIT: f64 = Setting::float(Budget, "risk_per_task_limit", "5.0").within(0.0, 1e9)
+            .group("risk").advanced();
+
+        "Most risk units of one agent in a day."
+        RISK_PER_AGENT_DAILY_LIMIT: f64 = Setting::float(Budget, "risk_per_agent_daily_limit", "20.0")
+            .within(0.0, 1e9).group("risk").advanced();
+
+        "Most risk units in a day."
+        RISK_TOTAL_DAILY_LIMIT: f64 = Setting::float(Budget, "risk_total_daily_limit", "100.0").within(0.0, 1e9)
+            .group("risk").advanced();
+
+        "Percent of the daily risk from which on it is worth a look."
+        RISK_ALERT_WARN_AT: i64 = Setting::int(Budget, "risk_alert_warn_at", "75").within(0, 100)
+            .group("risk").advanced();
+
+        "Percent of the daily risk from which on it is nearly used up."
+        RISK_ALERT_CRITICAL_AT: i64 = Setting::int(Budget, "risk_alert_critical_at", "90").within(0, 100)
+            .group("risk").advanced();
+
+        "Whether productive and other tokens are told apart."
+        PTE_TRACKING_ENABLED: bool = Setting::switch(Budget, "pte_tracking_enabled", "false")
+            .group("tracking").advanced();
+
+        "Cost records that are kept however old they are; sums outlive them all."
+        RECORDS_KEPT: i64 = Setting::int(Budget, "records_kept", "100000").within(1_000, 100_000_000)
+            .group("tracking").advanced();
+
+        "Age up to which cost records are kept however many there are, in hours."
+        RECORDS_KEPT_HOURS: i64 = Setting::int(Budget, "records_kept_hours", "168").within(168, 87_600)
+            .group("tracking").advanced();
+    }
+}
+
 /// Messages between agents, and streams of what they do.
 pub mod communication {
     use super::super::Namespace::Communication;
@@ -307,10 +402,12 @@ pub mod company {
     }
 }
 
-/// Tasks.
+/// Tasks, and how they are reviewed.
 pub mod engine {
+    use serde_json::Value;
+
     use super::super::Namespace::Engine;
-    use super::super::{Definition, Setting};
+    use super::super::{Definition, Setting, shape};
 
     settings! {
         "Most changes of tasks that wait while others are made; more are refused at once. 0 for no bound."
@@ -328,6 +425,11 @@ pub mod engine {
         "Whether tasks that are blocked, failed, interrupted or suspended may be cancelled."
         CANCEL_STUCK_TASKS: bool = Setting::switch(Engine, "cancel_stuck_tasks", "false")
             .group("tasks").file("engine.cancel_stuck_tasks");
+
+        "Stages of the review pipeline in order: built-in ones, and others that only people decide."
+        REVIEW_STAGES: Value =
+            Setting::json(Engine, "review_stages", Some(r#"["acceptance_criteria","artifacts_expected"]"#))
+            .shaped(shape::stages).group("review");
     }
 }
 

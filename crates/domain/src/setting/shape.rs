@@ -1,5 +1,6 @@
 //! Rules for the documents of `json` settings. Messages name the rule, never what was found.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::approval::TimeoutPolicy;
+use crate::review::MAX_STAGE;
 
 fn strings(value: &Value) -> Result<Vec<&str>, String> {
     let list = value.as_array().map(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
@@ -94,6 +96,32 @@ pub(super) fn levels(value: &Value) -> Result<(), String> {
             super::observability::LEVELS.join(", ")
         )),
     }
+}
+
+/// Pairs of model names: every first one differs from all others and from its second.
+pub(super) fn downgrades(value: &Value) -> Result<(), String> {
+    let rule = || "must be a list of pairs of non-blank strings".to_owned();
+    let mut sources = HashSet::new();
+    for pair in value.as_array().ok_or_else(rule)? {
+        let [from, to] = strings(pair).map_err(|_| rule())?[..] else { return Err(rule()) };
+        if from == to {
+            return Err("no model may be replaced by itself".to_owned());
+        }
+        if !sources.insert(from) {
+            return Err("no model may be replaced twice".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Names of stages, each once.
+pub(super) fn stages(value: &Value) -> Result<(), String> {
+    let names = strings(value)?;
+    if names.iter().any(|name| name.chars().count() > MAX_STAGE || name.contains('/')) {
+        return Err(format!("the name of a stage must have at most {MAX_STAGE} characters and no /"));
+    }
+    let unique: HashSet<_> = names.iter().collect();
+    if unique.len() == names.len() { Ok(()) } else { Err("every stage may be named once".to_owned()) }
 }
 
 /// What becomes of approvals nobody decides.
@@ -194,10 +222,32 @@ mod tests {
     }
 
     #[test]
+    fn a_model_is_replaced_once_and_by_another() {
+        assert!(downgrades(&json!([])).is_ok() && downgrades(&json!([["a", "b"], ["b", "c"]])).is_ok());
+        for bad in [
+            json!({}),
+            json!([["a"]]),
+            json!([["a", "a"]]),
+            json!([["a", "b"], ["a", "c"]]),
+            json!([["a", " "]]),
+        ] {
+            assert!(downgrades(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn parts_of_a_backup_are_named_once() {
         assert!(components(&json!(["config", "persistence"])).is_ok());
         for bad in [json!([]), json!(["config", "config"]), json!(["logs"]), json!("config"), json!([1])] {
             assert!(components(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_stage_is_named_once() {
+        assert!(stages(&json!(["legal", "acceptance_criteria"])).is_ok() && stages(&json!([])).is_ok());
+        for bad in [json!(["a", "a"]), json!([" "]), json!(["a/b"]), json!(["a".repeat(129)]), json!("a")] {
+            assert!(stages(&bad).is_err(), "{bad}");
         }
     }
 

@@ -184,6 +184,11 @@ impl<T> PaginatedResponse<T> {
         }
     }
 
+    /// Puts the members of `beside` beside the page.
+    pub fn beside<B>(self, beside: B) -> PageBeside<T, B> {
+        PageBeside { page: self, beside }
+    }
+
     /// Names the sources that did not answer.
     pub fn degraded(mut self, sources: Vec<String>) -> Self {
         self.degraded_sources = sources;
@@ -192,6 +197,21 @@ impl<T> PaginatedResponse<T> {
 }
 
 impl<T: Serialize> IntoResponse for PaginatedResponse<T> {
+    fn into_response(self) -> Response {
+        json(&self)
+    }
+}
+
+/// A page, and what is told with it.
+#[derive(Debug, Serialize)]
+pub struct PageBeside<T, B> {
+    #[serde(flatten)]
+    page: PaginatedResponse<T>,
+    #[serde(flatten)]
+    beside: B,
+}
+
+impl<T: Serialize, B: Serialize> IntoResponse for PageBeside<T, B> {
     fn into_response(self) -> Response {
         json(&self)
     }

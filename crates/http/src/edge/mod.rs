@@ -30,7 +30,8 @@ pub use self::body::body_failure;
 pub use self::client::{ClientAddr, TrustedProxies};
 pub use self::cors::{CorsPolicy, DEFAULT_HEADERS, DEFAULT_METHODS};
 pub use self::envelope::{
-    ApiResponse, Data, ErrorDetail, FieldProblem, PaginatedResponse, PaginationMeta, ProblemDetail,
+    ApiResponse, Data, ErrorDetail, FieldProblem, PageBeside, PaginatedResponse, PaginationMeta,
+    ProblemDetail,
 };
 pub use self::failure::{
     AsIs, Failure, NoCompression, PresentedCredential, Result, RouteTemplate, Sandboxed,

@@ -1,5 +1,7 @@
 //! The endpoints of `/api/v1`, by resource.
 
+mod activities;
+mod analytics;
 mod api_keys;
 mod approvals;
 mod artifacts;
@@ -7,12 +9,16 @@ mod audit;
 mod auth;
 mod autonomy;
 mod backups;
+mod budget;
+mod coordination;
 mod escalations;
 pub mod health;
 mod meetings;
 mod messages;
 mod projects;
 mod realtime;
+mod reports;
+mod reviews;
 mod sessions;
 mod settings;
 mod setup;
@@ -46,6 +52,12 @@ pub fn endpoints() -> Vec<Endpoint> {
         audit::endpoints(),
         projects::endpoints(),
         artifacts::endpoints(),
+        budget::endpoints(),
+        analytics::endpoints(),
+        coordination::endpoints(),
+        reports::endpoints(),
+        activities::endpoints(),
+        reviews::endpoints(),
     ]
     .into_iter()
     .flatten()

@@ -71,7 +71,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             .to(cancel),
         delete("/tasks/{task_id}", "tasks.delete", Guard::Write)
             .limit(20, 60)
-            .doc("Delete a task", "Not while approvals or decision records refer to it.")
+            .doc("Delete a task", "Not while approvals, decisions or costs refer to it.")
             .header(if_match, if_match_words)
             .gives_nothing()
             .fails(&[ResourceConflict, ResourceNotFound])

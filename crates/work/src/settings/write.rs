@@ -1,9 +1,11 @@
 //! Changing settings: checked, compared with what the writer saw, stored all or nothing, then told.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
 use quarterdeck_domain::approval::RiskLevel;
 use quarterdeck_domain::audit::{self, Actor};
 use quarterdeck_domain::error::FieldError;
@@ -35,10 +37,23 @@ pub struct Write {
 
 type Check = Box<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>;
 
+type Record = Box<dyn Fn(&Tx, Noted) -> BoxFuture<'_, Result<()>> + Send + Sync>;
+
+/// What a change has made of all settings, for whoever keeps a record of it.
+pub struct Noted {
+    /// All values as they are now.
+    pub after: Arc<Snapshot>,
+    /// User id of who changed them.
+    pub actor: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
 /// A rule over several settings, asked before any of them changes.
 pub struct Rule {
     watched: Vec<(Namespace, &'static str)>,
     check: Check,
+    record: Option<Record>,
 }
 
 impl Rule {
@@ -49,7 +64,16 @@ impl Rule {
         check: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         let watched = watched.into_iter().map(|d| (d.namespace, d.key)).collect();
-        Self { watched, check: Box::new(check) }
+        Self { watched, check: Box::new(check), record: None }
+    }
+
+    /// Calls `record` in the transaction of every change of a watched setting.
+    pub fn recorded(
+        mut self,
+        record: impl Fn(&Tx, Noted) -> BoxFuture<'_, Result<()>> + Send + Sync + 'static,
+    ) -> Self {
+        self.record = Some(Box::new(record));
+        self
     }
 
     fn concerns(&self, definition: &Definition) -> bool {
@@ -88,7 +112,7 @@ struct Move {
 }
 
 struct Outcome {
-    after: Snapshot,
+    after: Arc<Snapshot>,
     /// Positions of what was stored (`true`) or dropped.
     done: Vec<(usize, bool)>,
 }
@@ -201,7 +225,7 @@ impl Settings {
     }
 
     /// Stores the plan in one transaction, then makes it visible before returning.
-    pub(super) async fn commit(&self, plan: Plan, actor: &Actor) -> Result<Snapshot> {
+    pub(super) async fn commit(&self, plan: Plan, actor: &Actor) -> Result<Arc<Snapshot>> {
         let (this, by) = (self.clone(), actor.clone());
         let apply = self.0.store.write(move |tx| Box::pin(async move { this.apply(tx, plan, &by).await }));
         let outcome = apply.await;
@@ -291,6 +315,15 @@ impl Settings {
         }
         let after = self.0.ground.resolve(&next);
         self.check_rules(&before, &after, &moves)?;
+        let after = Arc::new(after);
+        for rule in &self.0.rules {
+            if let Some(record) = &rule.record
+                && moves.iter().any(|one| rule.concerns(&self.definitions()[one.position]))
+            {
+                let noted = Noted { after: Arc::clone(&after), actor: actor.id.to_string(), at: stamp };
+                record(tx, noted).await?;
+            }
+        }
         let mut done = Vec::with_capacity(moves.len());
         for Move { position, old, new } in moves {
             let swapped = match (&new, &old) {
