@@ -26,12 +26,19 @@ const SCHEDULE: [&Definition; 2] = [backup::ENABLED.definition(), backup::SCHEDU
 
 /// Where things are before the settings can be read.
 fn early_places(loaded: &Loaded) -> Result<Places, Failure> {
-    Places::new("", &loaded.config.data_dir, loaded.file.clone()).map_err(Failure::runtime)
+    places_for("", loaded)
 }
 
 fn places(loaded: &Loaded, settings: &Settings) -> Result<Places, Failure> {
     let chosen = settings.get(&backup::PATH);
-    Places::new(&chosen, &loaded.config.data_dir, loaded.file.clone()).map_err(Failure::runtime)
+    places_for(&chosen, loaded)
+}
+
+/// Backups of what the configuration says; contents in a bucket are kept by the bucket.
+fn places_for(chosen: &str, loaded: &Loaded) -> Result<Places, Failure> {
+    let config = &loaded.config;
+    let places = Places::new(chosen, &config.data_dir, loaded.file.clone()).map_err(Failure::runtime)?;
+    Ok(places.with_artifacts(config.artifacts.folder(&config.data_dir, &local::database(config)?)))
 }
 
 /// Puts right what a restore that was cut short has left; before the database is opened.

@@ -198,9 +198,16 @@ async fn start(life: &mut Lifecycle, loaded: &Loaded, logging: &Arc<Logging>) ->
     alerts::of_lockouts(&auth, &notifications, Arc::clone(&clock));
     let audit = Audit::new(store.clone(), Arc::clone(&clock), notifications.clone());
     audit.started(VERSION).await?;
-    let budget = Budget::open(store.clone(), settings.clone(), Arc::clone(&clock)).await?;
+    let budget =
+        Budget::open(store.clone(), settings.clone(), Arc::clone(&clock), notifications.clone()).await?;
     let coordination_metrics = CoordinationMetrics::new(store.clone());
-    let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
+    let approvals = Approvals::new(
+        store.clone(),
+        settings.clone(),
+        Arc::clone(&clock),
+        tasks.clone(),
+        notifications.clone(),
+    );
     let upkeep = Upkeep {
         approvals: approvals.clone(),
         audit: audit.clone(),

@@ -32,6 +32,7 @@ const STEPS: &[Step] = steps![
     7 "0007_escalations",
     8 "0008_budget",
     9 "0009_audit_reading",
+    10 "0010_task_counts",
 ];
 
 /// A migration as the database remembers it.

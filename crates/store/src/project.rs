@@ -79,6 +79,11 @@ pub async fn update(tx: &Tx, project: &Project) -> Result<bool> {
     Ok(execute(&**tx, sql, values(project)?).await? == 1)
 }
 
+/// Keeps others from deleting this project, and from giving it tasks, until this transaction ends.
+pub async fn hold(tx: &Tx, id: &str) -> Result<()> {
+    tx.lock(&format!("quarterdeck.project.{id}")).await
+}
+
 /// Deletes a project; whether there was one.
 ///
 /// # Errors
@@ -128,7 +133,7 @@ async fn with_tasks(connection: &impl ConnectionTrait, mut projects: Vec<Project
 
 /// The project with this id; nobody else changes it, or refers to it anew, before this transaction ends.
 pub async fn by_id_for_change(tx: &Tx, id: &str) -> Result<Option<Project>> {
-    tx.lock(&format!("quarterdeck.project.{id}")).await?;
+    hold(tx, id).await?;
     by_id(&**tx, id).await
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn count(
     number(connection, sql, values).await.map(i64::unsigned_abs)
 }
 
-/// How many rows of a table have this status, or any, as triggers have counted them.
+/// How many rows of a kind have this status, or any, as triggers have counted them.
 pub(crate) async fn row_count(
     connection: &impl ConnectionTrait,
     kind: &str,

@@ -5,8 +5,8 @@ use quarterdeck_domain::{Error, ErrorCode, Result};
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Value};
 use serde_json::value::RawValue;
 
-use crate::Tx;
 use crate::sql::{all, count, execute, micros, number, one, row_count};
+use crate::{Tx, project};
 
 #[derive(FromQueryResult)]
 struct Row {
@@ -63,8 +63,9 @@ impl Filter {
     }
 }
 
-/// Adds a task.
+/// Adds a task. Its project, if there is one, is not deleted meanwhile.
 pub async fn insert(tx: &Tx, task: &Task) -> Result<()> {
+    project::hold(tx, &task.project).await?;
     let sql = "INSERT INTO tasks (id, status, assigned_to, project, version, created_at, updated_at, \
                finished_at, document) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     let values = [
@@ -129,8 +130,8 @@ pub async fn lock(tx: &Tx, id: &str) -> Result<Option<Task>> {
 
 /// Tasks in their wire form, the oldest first, and how many match in all.
 ///
-/// Each filter has an index in the order of the list. What matches is counted by triggers where nothing, or
-/// the status alone, is asked for, and in the index of the filter otherwise.
+/// Each filter has an index in the order of the list. What matches is counted by triggers where at most one
+/// filter is asked for, and in the index of one of them otherwise.
 pub async fn page(
     connection: &impl ConnectionTrait,
     filter: &Filter,
@@ -139,8 +140,14 @@ pub async fn page(
 ) -> Result<(Vec<Box<RawValue>>, u64)> {
     let (conditions, values) = filter.conditions();
     let total = match filter {
-        Filter { assigned_to: None, project: None, .. } => {
-            row_count(connection, "tasks", filter.status.map(TaskStatus::as_str)).await?
+        Filter { status, assigned_to: None, project: None } => {
+            row_count(connection, "tasks", status.map(TaskStatus::as_str)).await?
+        }
+        Filter { status: None, assigned_to: None, project: Some(project) } => {
+            row_count(connection, "tasks.project", Some(project)).await?
+        }
+        Filter { status: None, assigned_to: Some(assignee), project: None } => {
+            row_count(connection, "tasks.assignee", Some(assignee)).await?
         }
         _ => count(connection, &format!("SELECT count(*) FROM tasks{conditions}"), values.clone()).await?,
     };

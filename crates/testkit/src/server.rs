@@ -207,13 +207,20 @@ impl TestServer {
             MessageBus::new(options.messages.with_channels(shared), message::BusOptions::default());
         let messages = messages.expect("a sound configuration");
         messages.start().await.expect("messages travel");
-        let budget = Budget::open(store.clone(), settings.clone(), Arc::clone(&clock)).await;
-        let budget = budget.expect("a sound budget");
-        let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None);
-        let approvals = Approvals::new(store.clone(), settings.clone(), Arc::clone(&clock), tasks.clone());
         let config = &options.notifications;
         let notifications = Notifications::start(config, &|_| None, Arc::clone(&clock), &Patience::default());
         alerts::of_lockouts(&auth, &notifications, Arc::clone(&clock));
+        let budget =
+            Budget::open(store.clone(), settings.clone(), Arc::clone(&clock), notifications.clone()).await;
+        let budget = budget.expect("a sound budget");
+        let tasks = Tasks::new(store.clone(), settings.clone(), Arc::clone(&clock), None);
+        let approvals = Approvals::new(
+            store.clone(),
+            settings.clone(),
+            Arc::clone(&clock),
+            tasks.clone(),
+            notifications.clone(),
+        );
         let contents = options.contents.unwrap_or_else(|| Contents::in_folder(std::env::temp_dir()));
         App::new(Parts {
             messages,

@@ -12,6 +12,7 @@ use quarterdeck_domain::audit::{Actor, Entry, Verdict};
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::decision_record::DecisionRecord;
 use quarterdeck_domain::event::{Event, EventType};
+use quarterdeck_domain::notification::{Category, Notification, Severity};
 use quarterdeck_domain::setting::security;
 use quarterdeck_domain::task::{Task, TaskStatus};
 use quarterdeck_domain::{Error, ErrorCode, Result};
@@ -19,12 +20,15 @@ use quarterdeck_store::approval::{self, Filter};
 use quarterdeck_store::{Store, Tx, decision_record, task};
 use serde_json::json;
 
+use crate::notifications::Notifications;
 use crate::settings::Settings;
 use crate::tasks::{Change, Tasks};
 
 /// Larger approvals are not part of the event that tells of them; who is told can ask for them.
 const MAX_SHOWN: usize = 24 * 1024;
 
+/// As what time decides.
+const TIMEOUT: &str = "approvals.timeout";
 /// Approvals that time looks at in one go.
 const TIMEOUTS: u32 = 1000;
 
@@ -37,12 +41,20 @@ struct Inner {
     settings: Settings,
     clock: SharedClock,
     tasks: Tasks,
+    notifications: Notifications,
 }
 
 impl Approvals {
-    /// Approvals in this store, and the tasks they are about.
-    pub fn new(store: Store, settings: Settings, clock: SharedClock, tasks: Tasks) -> Self {
-        Self(Arc::new(Inner { store, settings, clock, tasks }))
+    /// Approvals in this store, and the tasks they are about. Who looks after the installation is told of
+    /// what time has ended or decided.
+    pub fn new(
+        store: Store,
+        settings: Settings,
+        clock: SharedClock,
+        tasks: Tasks,
+        notifications: Notifications,
+    ) -> Self {
+        Self(Arc::new(Inner { store, settings, clock, tasks, notifications }))
     }
 
     /// Asks for a decision.
@@ -99,7 +111,7 @@ impl Approvals {
                 let approval =
                     approval::lock(tx, &id).await?.ok_or_else(|| Error::missing("Approval", &id))?;
                 if approval.is_due(now) {
-                    expire(tx, now).await?;
+                    this.expire(tx, now).await?;
                     // The refusal must not undo that it has expired.
                     return Ok(Err(Error::conflict("The approval is expired, no longer pending")));
                 }
@@ -146,6 +158,11 @@ impl Approvals {
         let entry = entry.verdict(verdict).risk(decided.risk_level).arguments(&(&decided.id, &decision));
         tx.audit(about_task(entry, &decided));
         tell(tx, event, &decided, now);
+        if actor.operation == TIMEOUT {
+            let severity = if verdict == Verdict::Allow { Severity::Info } else { Severity::Warning };
+            let words = format!("Time has {word} an approval");
+            self.notify(tx, severity, TIMEOUT, &words, &decided, now);
+        }
         Ok(decided)
     }
 
@@ -180,6 +197,39 @@ impl Approvals {
             ..DecisionRecord::new(&task, executor, &actor.id, outcome, now)
         };
         decision_record::append(tx, &record).await
+    }
+
+    async fn expire(&self, tx: &Tx, now: DateTime<Utc>) -> Result<usize> {
+        let expired = approval::expire(tx, now).await?;
+        let actor = Actor::system("approvals.expiry");
+        for approval in &expired {
+            let entry = Entry::new(&actor, "approval:expired", now, "Nobody decided in time");
+            tx.audit(about_task(entry.verdict(Verdict::Deny).risk(approval.risk_level), approval));
+            tell(tx, EventType::ApprovalExpired, approval, now);
+            let words = "An approval has expired before anybody decided";
+            self.notify(tx, Severity::Critical, "approvals.expiry", words, approval, now);
+        }
+        Ok(expired.len())
+    }
+
+    /// Tells who looks after the installation, once the change is durable.
+    fn notify(
+        &self,
+        tx: &Tx,
+        severity: Severity,
+        source: &'static str,
+        words: &str,
+        approval: &Approval,
+        now: DateTime<Utc>,
+    ) {
+        // The title of the approval is part of the line, so that two of them are not taken for one.
+        let title = format!("{words}: {}", approval.title);
+        let notification = Notification::new(Category::Approval, severity, source, title, now)
+            .with("approval_id", approval.id.as_str())
+            .with("action_type", approval.action_type.as_str())
+            .with("risk_level", approval.risk_level.as_str());
+        let notifications = self.0.notifications.clone();
+        tx.after_commit(move || notifications.send(notification));
     }
 
     /// The approval with this id.
@@ -230,7 +280,9 @@ impl Approvals {
             if !approval::is_any_due(self.0.store.read(), now).await? {
                 return Ok(ended);
             }
-            let expired = self.0.store.write(move |tx| Box::pin(expire(tx, now))).await?;
+            let this = self.clone();
+            let expire = self.0.store.write(move |tx| Box::pin(async move { this.expire(tx, now).await }));
+            let expired = expire.await?;
             if expired == 0 {
                 // Another copy of the program is at it.
                 return Ok(ended);
@@ -251,7 +303,7 @@ impl Approvals {
         let Some(shortest) = policy.shortest_wait() else { return Ok(0) };
         let now = self.0.clock.now();
         let waiting = approval::waiting_since(self.0.store.read(), now - shortest, TIMEOUTS).await?;
-        let mut actor = Actor::system("approvals.timeout");
+        let mut actor = Actor::system(TIMEOUT);
         actor.name = "system:timeout".into();
         let mut decided = 0;
         for approval in waiting {
@@ -301,17 +353,6 @@ async fn reviewable(tx: &Tx, task_id: &str, actor: &Actor) -> Result<Task> {
         TaskStatus::InReview | TaskStatus::AuthRequired => Ok(task),
         _ => Err(Error::conflict("The associated task is not in review")),
     }
-}
-
-async fn expire(tx: &Tx, now: DateTime<Utc>) -> Result<usize> {
-    let expired = approval::expire(tx, now).await?;
-    let actor = Actor::system("approvals.expiry");
-    for approval in &expired {
-        let entry = Entry::new(&actor, "approval:expired", now, "Nobody decided in time");
-        tx.audit(about_task(entry.verdict(Verdict::Deny).risk(approval.risk_level), approval));
-        tell(tx, EventType::ApprovalExpired, approval, now);
-    }
-    Ok(expired.len())
 }
 
 fn about_task(entry: Entry, approval: &Approval) -> Entry {

@@ -50,6 +50,8 @@ pub struct Places {
     pub backups: PathBuf,
     /// Folder with what is saved beside the database.
     pub data_dir: PathBuf,
+    /// Folder with the contents of artifacts.
+    pub artifacts: PathBuf,
     /// The configuration file, if there may be one.
     pub config_file: Option<PathBuf>,
 }
@@ -67,11 +69,17 @@ impl Places {
             }
             path => data_dir.join(path),
         };
-        Ok(Self { backups, data_dir: data_dir.to_owned(), config_file })
+        let artifacts = data_dir.join("artifacts");
+        Ok(Self { backups, data_dir: data_dir.to_owned(), artifacts, config_file })
+    }
+
+    /// The same, but for the contents of artifacts.
+    pub fn with_artifacts(self, artifacts: PathBuf) -> Self {
+        Self { artifacts, ..self }
     }
 
     fn artifacts(&self) -> Renamed {
-        Renamed(self.data_dir.join("artifacts"))
+        Renamed(self.artifacts.clone())
     }
 
     fn memory(&self) -> Renamed {

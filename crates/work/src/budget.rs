@@ -7,11 +7,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Days, TimeDelta, Utc};
 use quarterdeck_domain::analytics::{Forecast, SPARKLINE_DAYS};
 use quarterdeck_domain::audit::{Actor, Entry};
-use quarterdeck_domain::budget::BudgetConfig;
+use quarterdeck_domain::budget::{AlertLevel, BudgetConfig};
 use quarterdeck_domain::clock::SharedClock;
 use quarterdeck_domain::cost_record::{CostRecord, DayTotals, MAX_ID, Totals, currency_of, sum};
 use quarterdeck_domain::event::{Event, EventType};
 use quarterdeck_domain::money::{Currency, Money};
+use quarterdeck_domain::notification::{Category, Notification, Severity};
 use quarterdeck_domain::period::Period;
 use quarterdeck_domain::setting::budget::{RECORDS_KEPT, RECORDS_KEPT_HOURS};
 use quarterdeck_domain::text::NotBlank;
@@ -21,6 +22,7 @@ pub use quarterdeck_store::cost_record::Filter;
 use quarterdeck_store::{Store, Tx, budget_config, cost_record};
 use serde_json::json;
 
+use crate::notifications::Notifications;
 use crate::settings::Settings;
 
 pub use config::rule;
@@ -36,6 +38,7 @@ struct Inner {
     store: Store,
     settings: Settings,
     clock: SharedClock,
+    notifications: Notifications,
 }
 
 /// A page of records, with the sums of all that match.
@@ -74,7 +77,12 @@ impl Budget {
     ///
     /// # Errors
     /// A sentence for the operator when the budget breaks a rule over several settings.
-    pub async fn open(store: Store, settings: Settings, clock: SharedClock) -> Result<Self> {
+    pub async fn open(
+        store: Store,
+        settings: Settings,
+        clock: SharedClock,
+        notifications: Notifications,
+    ) -> Result<Self> {
         let config = config::of(&settings.current());
         config.check().map_err(|rule| Error::internal(format_args!("the budget cannot be used: {rule}")))?;
         let now = clock.now();
@@ -83,7 +91,7 @@ impl Budget {
                 Box::pin(async move { config::keep(tx, &config, &Actor::system("budget.open"), now).await })
             })
             .await?;
-        Ok(Self(Arc::new(Inner { store, settings, clock })))
+        Ok(Self(Arc::new(Inner { store, settings, clock, notifications })))
     }
 
     /// The budget in force.
@@ -115,7 +123,12 @@ impl Budget {
         if record.currency != config.currency {
             return Err(ErrorCode::MixedCurrencyAggregation.into());
         }
-        self.0.store.write(move |tx| Box::pin(async move { add(tx, &record, &config, now).await })).await
+        let notifications = self.0.notifications.clone();
+        let add = self
+            .0
+            .store
+            .write(move |tx| Box::pin(async move { add(tx, &record, &config, notifications, now).await }));
+        add.await
     }
 
     /// Records that match, the newest first, with the sums of all of them.
@@ -208,7 +221,13 @@ async fn prune(tx: &Tx, kept: i64, before: DateTime<Utc>, now: DateTime<Utc>) ->
     Ok(())
 }
 
-async fn add(tx: &Tx, record: &CostRecord, config: &BudgetConfig, now: DateTime<Utc>) -> Result<()> {
+async fn add(
+    tx: &Tx,
+    record: &CostRecord,
+    config: &BudgetConfig,
+    notifications: Notifications,
+    now: DateTime<Utc>,
+) -> Result<()> {
     // Without it, two that cross a threshold together might both tell of it, or neither.
     tx.lock(LOCK).await?;
     cost_record::insert(tx, record).await?;
@@ -226,11 +245,20 @@ async fn add(tx: &Tx, record: &CostRecord, config: &BudgetConfig, now: DateTime<
     if let Some(threshold) = config.threshold(level)
         && level > config.level(after.less(record.cost))
     {
+        let words = format!("Spending has reached {threshold} % of the monthly budget");
         let payload = json!({
             "severity": level, "threshold": threshold, "current": after.percent_of(config.total_monthly),
-            "message": format!("Spending has reached {threshold} % of the monthly budget"),
-            "currency": config.currency,
+            "message": words, "currency": config.currency,
         });
+        let severity = match level {
+            AlertLevel::HardStop => Severity::Critical,
+            AlertLevel::Critical => Severity::Error,
+            AlertLevel::Warning | AlertLevel::Normal => Severity::Warning,
+        };
+        let notification = Notification::new(Category::Budget, severity, "budget.alert", words, now)
+            .with("threshold", threshold)
+            .with("currency", config.currency.as_str());
+        tx.after_commit(move || notifications.send(notification));
         tx.publish(Event::new(EventType::BudgetAlert, now, payload));
     }
     Ok(())

@@ -83,7 +83,8 @@ fn every_rule_refuses() {
     let fresh = || Task::new(new(), now()).unwrap();
     let twice = || vec!["x".to_owned(), "x".to_owned()];
     let own = |task: &Task| vec![task.id.clone()];
-    let broken: [(&str, Box<dyn Fn(&mut Task)>); 14] = [
+    type Breaks = Box<dyn Fn(&mut Task)>;
+    let broken: [(&str, Breaks); 14] = [
         ("title", Box::new(|t| t.title = " ".into())),
         ("description", Box::new(|t| t.description = String::new())),
         ("project", Box::new(|t| t.project = "\t".into())),

@@ -44,6 +44,7 @@ async fn every_declared_endpoint_is_in_the_document_and_nothing_else() {
         operations(&document).map(|(path, method, _)| (path.to_owned(), method.to_owned())).collect();
     let declared: BTreeSet<_> = endpoints()
         .iter()
+        .filter(|e| !e.docs().undocumented)
         .map(|e| (format!("/api/v1{}", e.docs().path), e.docs().method.as_str().to_lowercase()))
         .collect();
     assert_eq!(documented, declared);
@@ -181,7 +182,7 @@ async fn every_endpoint_declares_who_may_call_how_often_and_how_to_prove_oneself
     let schemes = members(&document["components"]["securitySchemes"]);
     assert_eq!(schemes["session"]["in"], "cookie");
     assert_eq!(schemes["bearer"]["scheme"], "bearer");
-    for endpoint in endpoints() {
+    for endpoint in endpoints().iter().filter(|endpoint| !endpoint.docs().undocumented) {
         let docs = endpoint.docs();
         let path = format!("/api/v1{}", docs.path);
         let operation = &document["paths"][&path][docs.method.as_str().to_lowercase()];

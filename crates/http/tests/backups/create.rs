@@ -96,8 +96,7 @@ async fn the_list_is_ordered_by_time_whatever_the_names() {
     let ids = async |query: &str| {
         let list = server.system_cli().get(&format!("{BACKUPS}{query}")).await.expect(200).json();
         assert_eq!(list["pagination"]["total"], 5);
-        let ids = list["data"].as_array().unwrap().iter().map(id_of).collect::<Vec<_>>();
-        ids
+        list["data"].as_array().unwrap().iter().map(id_of).collect::<Vec<_>>()
     };
     assert_eq!(ids("").await, made);
     assert_eq!(ids("?offset=1&limit=2").await, made[1..3]);

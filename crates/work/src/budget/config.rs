@@ -53,7 +53,10 @@ pub fn rule() -> Rule {
 pub(super) async fn keep(tx: &Tx, config: &BudgetConfig, actor: &Actor, now: DateTime<Utc>) -> Result<()> {
     // The lock of the settings: at the start versions are added without a change of settings.
     tx.lock("quarterdeck.settings").await?;
-    if let Some(version) = budget_config::append(tx, config, &actor.id, now).await? {
+    // The first one is what the program begins with; nobody did anything.
+    if let Some(version) = budget_config::append(tx, config, &actor.id, now).await?
+        && version > 1
+    {
         let text = format!("The budget has version {version}");
         tx.audit(Entry::new(actor, "budget:configure", now, text).arguments(config));
     }
