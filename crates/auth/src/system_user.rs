@@ -38,7 +38,13 @@ impl Auth {
         };
         let created = self
             .store
-            .write(move |tx| Box::pin(async move { user::insert_if_absent(tx, &system).await }))
+            .write(move |tx| {
+                Box::pin(async move {
+                    // Of programs that start together, the later would find the name taken and not the id.
+                    tx.lock("quarterdeck.system_user").await?;
+                    user::insert_if_absent(tx, &system).await
+                })
+            })
             .await?;
         let action = if created { "created" } else { "already_exists" };
         tracing::info!(target: "auth", action, user_id = SYSTEM_USER, "auth.system_user_ensured");
