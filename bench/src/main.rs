@@ -46,7 +46,6 @@ async fn main() -> Result<(), Failure> {
         Some("tasks") => tasks::run(&tasks::Options::parse_from(std::env::args().skip(2))).await,
         Some("raw") => tasks::raw::serve(std::env::args().skip(2)).await,
         Some("hub") => realtime::hub::serve().await,
-        Some("floor") => realtime::floor::serve().await,
         Some("bare") => peer::serve().await,
         Some(other) => {
             Err(format!("there is no run '{other}': none, flood, limits, realtime or tasks").into())

@@ -1,5 +1,4 @@
-//! What WebSocket deliveries and idle connections cost, next to two peers and to what the machine itself
-//! takes for a delivery.
+//! What WebSocket deliveries and idle connections cost, next to two peers.
 //!
 //! Quarterdeck takes part twice: as plain clients see it and as those that recover do. Every contestant is
 //! started afresh for every measurement, and they take turns. A server has one core, publisher and
@@ -7,7 +6,6 @@
 
 mod contestant;
 mod fanout;
-pub(crate) mod floor;
 mod frame;
 pub(crate) mod hub;
 mod idle;

@@ -19,8 +19,6 @@ const NGINX_CONNECTIONS: usize = 16_384;
 /// Who takes part.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One loop that writes to all sockets.
-    Floor,
     /// nginx with the nchan module.
     Nchan,
     /// A Node server with the `ws` package.
@@ -54,11 +52,10 @@ pub(crate) struct Contestant {
 
 impl Kind {
     /// All, in the order of their turns.
-    pub(crate) const ALL: [Self; 5] = [Self::Floor, Self::Nchan, Self::Ws, Self::Plain, Self::Capable];
+    pub(crate) const ALL: [Self; 4] = [Self::Nchan, Self::Ws, Self::Plain, Self::Capable];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Floor => "bare loop",
             Self::Nchan => "nginx nchan",
             Self::Ws => "node ws",
             Self::Plain => "quarterdeck plain",
@@ -69,14 +66,13 @@ impl Kind {
     /// Whether it is somebody to be compared with.
     pub(crate) fn is_peer(self) -> bool {
         match self {
-            Self::Floor | Self::Nchan | Self::Ws => true,
+            Self::Nchan | Self::Ws => true,
             Self::Plain | Self::Capable => false,
         }
     }
 
     pub(crate) async fn start(self) -> Result<Contestant, Failure> {
         match self {
-            Self::Floor => floor(),
             Self::Nchan => nchan(),
             Self::Ws => ws(),
             Self::Plain => quarterdeck(None).await,
@@ -177,12 +173,6 @@ http {{
 }}
 "
     )
-}
-
-fn floor() -> Result<Contestant, Failure> {
-    let mut command = pinned(std::env::current_exe()?);
-    command.arg("floor");
-    passes_bytes_on(command)
 }
 
 fn ws() -> Result<Contestant, Failure> {
