@@ -367,8 +367,9 @@ fn tell(tx: &Tx, event_type: EventType, approval: &Approval, now: DateTime<Utc>)
         "approval_id": approval.id, "status": approval.status, "action_type": approval.action_type,
         "risk_level": approval.risk_level,
     });
-    let shown = serde_json::to_string(&approval.shown(now)).ok().filter(|text| text.len() <= MAX_SHOWN);
-    if let Some(shown) = shown.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok()) {
+    if let Ok(shown) = serde_json::to_value(approval.shown(now))
+        && shown.to_string().len() <= MAX_SHOWN
+    {
         payload["approval"] = shown;
     }
     tx.publish(Event::new(event_type, now, payload));

@@ -275,7 +275,8 @@ impl Tasks {
             None => format!("{} to {}", before.status, next.status),
         };
         tx.audit(Entry::new(actor, action, now, words).task(&next.id).arguments(arguments));
-        let mut payload = about(&next, actor);
+        let told = about(&next, actor);
+        let mut payload = told.clone();
         if moved {
             payload.insert("from_status".into(), before.status.as_str().into());
             payload.insert("to_status".into(), next.status.as_str().into());
@@ -289,7 +290,7 @@ impl Tasks {
         }
         if let Some(assignee) = next.assigned_to.as_deref().filter(|_| before.assigned_to != next.assigned_to)
         {
-            let mut payload = about(&next, actor);
+            let mut payload = told;
             payload.insert("agent_id".into(), assignee.into());
             tx.publish(Event::new(EventType::TaskAssigned, now, payload.into()));
         }
@@ -335,8 +336,7 @@ fn about(task: &Task, actor: &Actor) -> Map<String, Value> {
 
 /// The wire form of a task that is not too large to be told.
 fn shown(task: &Task, most: usize) -> Option<Value> {
-    let text = serde_json::to_string(task).ok().filter(|text| text.len() <= most)?;
-    serde_json::from_str(&text).ok()
+    serde_json::to_value(task).ok().filter(|shown| shown.to_string().len() <= most)
 }
 
 /// A reason, short enough to be told.
